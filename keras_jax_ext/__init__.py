@@ -1,0 +1,17 @@
+"""Keras 3 on JAX, shorter to write and faster to train."""
+
+__version__ = "0.1.0"
+
+# First: chooses the JAX backend, before anything else imports keras.
+from keras_jax_ext import _keras as _keras
+from keras_jax_ext import layers, models
+from keras_jax_ext.layers import Layer
+from keras_jax_ext.models import Model, Sequential
+
+__all__ = [
+    "Layer",
+    "Model",
+    "Sequential",
+    "layers",
+    "models",
+]

@@ -1,0 +1,7 @@
+"""Layers."""
+
+import keras
+
+
+class Layer(keras.Layer):
+    """A layer."""

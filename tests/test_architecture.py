@@ -1,0 +1,100 @@
+"""The floors: a module imports only lower ones, and one file knows Keras."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "keras_jax_ext"
+FLOORS = {
+    "_keras": 0,
+    "_injection": 0,
+    "_scope": 1,
+    "_loop": 1,
+    "_data": 1,
+    "_summary": 1,
+    "layers": 2,
+    "losses": 2,
+    "metrics": 2,
+    "optimizers": 2,
+    "callbacks": 2,
+    "_compile": 3,
+    "_fit": 3,
+    "models": 4,
+    "transforms": 5,
+    "__init__": 6,
+}
+BUDGETS = {
+    "_keras": 250,
+    "_injection": 160,
+    "_scope": 250,
+    "_loop": 250,
+    "_data": 250,
+    "_summary": 250,
+    "layers": 150,
+    "losses": 250,
+    "metrics": 250,
+    "optimizers": 500,
+    "callbacks": 300,
+    "_compile": 350,
+    "_fit": 350,
+    "models": 350,
+    "transforms": 300,
+    "__init__": 80,
+}
+
+
+def module_of(path):
+    """The floor's name of a file: a folder counts as one module."""
+    relative = path.relative_to(PACKAGE)
+    return relative.parts[0].removesuffix(".py")
+
+
+def imports(path):
+    """Dotted names that a file imports, function-local ones too."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def upward_imports(path):
+    """Imports within the package that do not point to a lower floor."""
+    own = module_of(path)
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[0] != "keras_jax_ext" or len(parts) < 2:
+            continue
+        other = parts[1]
+        if other in FLOORS and other != own and FLOORS[other] >= FLOORS[own]:
+            yield f"{own} imports {other}"
+
+
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.stem)
+def test_a_module_imports_only_lower_floors(path):
+    assert module_of(path) in FLOORS, "give the module a floor"
+    assert list(upward_imports(path)) == []
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.stem)
+def test_one_file_knows_the_private_names_of_keras(path):
+    private = [n for n in imports(path) if n.startswith("keras.src")]
+    assert module_of(path) == "_keras" or private == []
+
+
+@pytest.mark.parametrize("module", sorted({module_of(p) for p in SOURCES}))
+def test_a_module_keeps_its_budget_of_lines(module):
+    files = [p for p in SOURCES if module_of(p) == module]
+    lines = sum(len(p.read_text().splitlines()) for p in files)
+    assert lines <= BUDGETS[module]
+
+
+def test_the_floor_check_sees_a_local_upward_import(tmp_path, monkeypatch):
+    bad = PACKAGE / "_scope.py"
+    source = "def f():\n    from keras_jax_ext import models\n"
+    monkeypatch.setattr(Path, "read_text", lambda self: source)
+    assert list(upward_imports(bad)) == ["_scope imports models"]
