@@ -4,6 +4,7 @@ Each private name has a line on why it is needed and what would replace it, so
 that a new Keras release is adapted here and nowhere else.
 """
 
+import collections
 import contextlib
 import os
 import re
@@ -73,11 +74,47 @@ if _unwanted_config:
 
 _check_keras(keras)
 
-from keras.src.backend.common import global_state as global_state  # noqa: E402
+# ruff: isort: off
+# Per-thread registers: name scopes, call context, numbers of automatic names,
+# variables that wait for their first value. Replaced by: nothing public.
+from keras.src.backend.common.global_state import (  # noqa: E402
+    get_global_attribute,
+    set_global_attribute,
+)
 
-# Snake case of a class name, Keras's own spelling (`conv2d`, not `conv2_d`).
-# Replaced by: a public naming function.
-from keras.src.utils.naming import to_snake_case as to_snake_case  # noqa: E402
+# Whether variables are made for real or only traced; the scope classes are
+# public, these questions are not.
+from keras.src.backend.common.stateless_scope import (  # noqa: E402
+    in_stateless_scope,
+)
+from keras.src.backend.common.symbolic_scope import (  # noqa: E402
+    in_symbolic_scope,
+)
+
+# A mask travels as an attribute of its tensor. Replaced by: nothing public.
+from keras.src.backend.common.masking import (  # noqa: E402
+    get_keras_mask as get_keras_mask,
+    set_keras_mask as set_keras_mask,
+)
+
+# What `keras.Model(inputs, outputs)` really makes, and what a subclass of ours
+# must be registered as to be found in a file.
+from keras.src.models.functional import (  # noqa: E402
+    Functional as Functional,
+)
+from keras.src.models.model import (  # noqa: E402
+    functional_init_arguments as functional_init_arguments,
+)
+from keras.src.saving import object_registration  # noqa: E402
+
+# Marks a method as "not written by the user", which Keras asks of `build`.
+from keras.src.utils.python_utils import default as default  # noqa: E402
+
+# Keras's own spelling of a class as a name (`conv2d`, not `conv2_d`).
+from keras.src.utils.naming import (  # noqa: E402
+    to_snake_case as to_snake_case,
+)
+# ruff: isort: on
 
 
 def check_fresh(what):
@@ -88,3 +125,105 @@ def check_fresh(what):
             "`keras.config.set_backend`, and can no longer be used. "
             "Import keras and keras_jax_ext again, and make it anew."
         )
+
+
+def in_compiled_step():
+    """Whether values of variables come from outside (`stateless_call`)."""
+    return in_stateless_scope() and not in_symbolic_scope()
+
+
+def running_layer():
+    """The layer whose name scope is the innermost: it builds or is called."""
+    scopes = get_global_attribute("name_scope_stack")
+    return scopes[-1].caller if scopes else None
+
+
+def uninitialized_variables():
+    """Variables made under a stateless scope, still without a value."""
+    return list(get_global_attribute("uninitialized_variables") or ())
+
+
+@contextlib.contextmanager
+def _swapped(name, value):
+    """Replace one of Keras's per-thread registers for a while."""
+    before = get_global_attribute(name)
+    set_global_attribute(name, value)
+    try:
+        yield
+    finally:
+        set_global_attribute(name, before)
+
+
+def fresh_names():
+    """Count automatic names from zero, so that they repeat exactly."""
+    return _swapped("object_name_uids", collections.defaultdict(int))
+
+
+def no_call_context():
+    """Hide the enclosing layer call, whose `training` a trace would change."""
+    return _swapped("current_call_ctx", None)
+
+
+def sublayers(layer, recursive=True):
+    """The layers that `layer` tracks, itself left out."""
+    return layer._flatten_layers(include_self=False, recursive=recursive)
+
+
+def stored_dtype(variable):
+    """The dtype a variable is kept in, also under mixed precision."""
+    return variable._dtype
+
+
+def own_variables(layer):
+    """The variables that `layer` itself holds, not its sublayers."""
+    return layer._trainable_variables + layer._non_trainable_variables
+
+
+def unlock(layer):
+    """Let a built layer track more state; Keras locks it in `build`."""
+    layer._tracker.unlock()
+
+
+def lock(layer):
+    """Close what `unlock` opened, with Keras's own message."""
+    layer._lock_state()
+
+
+def snapshot(layer):
+    """Remember attributes and tracked state; returns the way back."""
+    attributes = dict(vars(layer))
+    tracker = layer._tracker
+    locked = tracker.locked
+    tracked = {name: list(store) for name, (_, store) in tracker.config.items()}
+
+    def restore():
+        vars(layer).clear()
+        vars(layer).update(attributes)
+        tracker.locked = locked
+        for name, (_, store) in tracker.config.items():
+            store[:] = tracked[name]
+            tracker.stored_ids[name] = {id(item) for item in store}
+
+    return restore
+
+
+class PathName(keras.Layer):
+    """Mixin: a model's variable paths begin with `path_name`, not its name.
+
+    Keras numbers automatic names over the whole process, so the second model
+    of a class would have other paths than the first.
+    """
+
+    path_name: str
+
+    def _open_name_scope(self):
+        scope = super()._open_name_scope()
+        scope.name = self.path_name
+        return scope
+
+
+def register_like(cls, original):
+    """Save instances of `cls` under the name of `original`."""
+    names = object_registration.GLOBAL_CUSTOM_NAMES
+    if original in names:
+        names[cls] = names[original]

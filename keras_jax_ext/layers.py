@@ -1,7 +1,235 @@
-"""Layers."""
+"""The names of `keras.layers`, to be declared where they are used.
 
+Inside the `call` of a `kje.Layer` or `kje.Model`, `layers.Dense(64)` makes
+the layer once and finds it ever after; elsewhere it is `keras.layers.Dense`.
+What it returns is a stock Keras object in both cases.
+"""
+
+import abc
+import inspect
+from typing import TYPE_CHECKING
+
+import jax
 import keras
 
+from keras_jax_ext import _build, _frame, _keras, _scope
 
-class Layer(keras.Layer):
-    """A layer."""
+if TYPE_CHECKING:
+    from keras.layers import *  # noqa: F403 (editors complete the names)
+
+
+# `type` but in NNX mode; with ABCMeta, so that a layer may be abstract.
+_KerasMeta = type(keras.Layer)
+if not issubclass(_KerasMeta, abc.ABCMeta):
+    _KerasMeta = abc.ABCMeta
+
+
+class _InlineMeta(_KerasMeta):  # type: ignore[valid-type, misc]
+    """Constructing a class of ours in a `call` finds it by name as well."""
+
+    def __call__(cls, *args, **kwargs):
+        return _scope.declare(cls, args, kwargs, super().__call__)
+
+
+class Layer(keras.Layer, metaclass=_InlineMeta):
+    """A Keras layer that may declare others, and weights, in its `call`.
+
+    Sublayers and weights are made when the layer is first called and found by
+    name ever after, so there is nothing to set up in `__init__`. The classic
+    way, with `__init__` and `build`, works as in `keras.Layer`.
+
+    Example:
+
+    ```python
+    class Block(kje.Layer):
+        def __init__(self, units):
+            super().__init__()
+            self.units = units
+
+        def call(self, x):
+            h = kje.layers.Dense(self.units, activation="relu")(x)
+            return x + kje.layers.Dense(x.shape[-1])(h)
+    ```
+
+    Args:
+        **kwargs: As `keras.Layer`: `name`, `dtype`, `trainable`...
+
+    Raises:
+        ValueError: When first called, if a rule of inline declaration is
+            broken; the message names the line and the fix.
+    """
+
+    _declares = False
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if "call" in vars(cls):
+            cls._declares = True
+            cls.call = _scope.scoped(vars(cls)["call"])
+
+    def __call__(self, *args, **kwargs):
+        _keras.check_fresh(f"{type(self).__name__} {self.name!r}")
+        call = super().__call__
+        if not self._declares or _frame.declarations(self).complete:
+            return call(*args, **kwargs)
+        return _build.first_call(self, call, args, kwargs)
+
+    @_keras.default
+    def build(self, input_shape):
+        """Make the weights for inputs of `input_shape`.
+
+        Args:
+            input_shape: Shape tuple, batch first and possibly `None`, or a
+                structure of them.
+        """
+        if self._is_undeclared():
+            tensors = keras.tree.map_shape_structure(
+                keras.KerasTensor, input_shape
+            )
+            self._declare_from((tensors,), {})
+        super().build(input_shape)
+
+    def _is_undeclared(self):
+        """Whether `call` must be traced before anything else happens."""
+        return (
+            self._declares
+            and not _frame.declarations(self).complete
+            and _scope.current_build() is None
+            and not _keras.in_compiled_step()
+        )
+
+    def _declare_before(self, args, kwargs):
+        """For a `call` that is reached without `__call__`."""
+        if self._is_undeclared():
+            _build.discover(self, super().__call__, args, kwargs)
+
+    def _declare_from(self, args, kwargs):
+        """Make what `call` declares, without calling it."""
+        declared = _frame.declarations(self)
+        if declared.signature is None:
+            declared.signature = (args, kwargs)
+        failed = _build.discover(self, super().__call__, args, kwargs)
+        if failed is not None and not self.weights:
+            raise failed
+
+    def add_weight(self, *args, name=None, **kwargs):
+        """Add a weight; in `call`, make it once and find it by name.
+
+        Args:
+            *args: As `keras.Layer.add_weight`: `shape`, `initializer`,
+                `dtype`.
+            name: String. In `call`, the same name means the same weight.
+                Defaults to `"weight"`, numbered by order of execution.
+            **kwargs: As `keras.Layer.add_weight`.
+
+        Returns:
+            The `keras.Variable`.
+
+        Raises:
+            ValueError: In `call`, if the weight was made with another shape
+                or dtype, or is first asked for after the first use.
+        """
+        frame = _scope.current()
+        add = super().add_weight
+        if frame is None or frame.owner is not self:
+            return add(*args, name=name, **kwargs)
+        spec = {
+            **dict(zip(("shape", "", "dtype"), args, strict=False)),
+            **kwargs,
+        }
+        return frame.weight(
+            name, spec, lambda name: add(*args, name=name, **kwargs)
+        )
+
+    def next_rng_key(self):
+        """A new random key at each call, for `jax.random`.
+
+        Backed by a `keras.random.SeedGenerator`, so that the keys repeat
+        under `keras.utils.set_random_seed` and are saved with the model.
+
+        Example:
+
+        ```python
+        class Noise(kje.Layer):
+            def call(self, x):
+                return x + jax.random.normal(self.next_rng_key(), x.shape)
+        ```
+
+        Returns:
+            Typed `jax.random` key, of shape `()`.
+        """
+        seed = _scope.seed_generator(self).next()
+        return jax.random.wrap_key_data(seed, impl="threefry2x32")
+
+    def get_build_config(self):
+        """What `build_from_config` needs: the arguments of the first call."""
+        config = super().get_build_config()
+        signature = _frame.declarations(self).signature
+        if signature is None or not self.built:
+            return config
+        args, kwargs = signature
+        return {**(config or {}), "call": {"args": args, "kwargs": kwargs}}
+
+    def build_from_config(self, config):
+        """Declare the sublayers again, before their weights are read."""
+        if "call" not in (config or {}):
+            super().build_from_config(config)
+            return
+        call = keras.saving.deserialize_keras_object(config["call"])
+        self._declare_from(tuple(call["args"]), call["kwargs"])
+
+    @classmethod
+    def from_config(cls, config, *args, **kwargs):
+        """Make a layer from `get_config()`.
+
+        Keras's automatic config holds `trainable` and `dtype` whether or not
+        the constructor takes them; here they are set afterwards if it does
+        not, so that a plain `__init__(self, units)` can be saved and loaded.
+
+        Args:
+            config: Dict, from `get_config()`.
+            *args: As the stock `from_config`.
+            **kwargs: As the stock `from_config`.
+
+        Returns:
+            A layer, not built.
+        """
+        config = dict(config)
+        later = {
+            key: config.pop(key)
+            for key in ("trainable", "dtype")
+            if key in config and not _takes(cls.__init__, key)
+        }
+        layer = super().from_config(config, *args, **kwargs)
+        if "trainable" in later:
+            layer.trainable = later["trainable"]
+        if "dtype" in later:
+            layer.dtype_policy = keras.dtype_policies.get(later["dtype"])
+        return layer
+
+    def __setattr__(self, name, value):
+        if isinstance(value, keras.Layer) and _scope.assigned(
+            self, name, value
+        ):
+            object.__setattr__(self, name, value)
+            return
+        super().__setattr__(name, value)
+
+
+def _takes(function, name):
+    """Whether `function` can be called with `name=`."""
+    parameters = inspect.signature(function).parameters
+    kinds = [parameter.kind for parameter in parameters.values()]
+    return name in parameters or inspect.Parameter.VAR_KEYWORD in kinds
+
+
+def __getattr__(name):
+    value = getattr(keras.layers, name)
+    if isinstance(value, type) and issubclass(value, keras.Layer):
+        value = _scope.inline(value)
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return sorted({*globals(), *dir(keras.layers)})

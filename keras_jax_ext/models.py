@@ -1,11 +1,214 @@
 """Models: what the lower floors build, composed on Keras's own classes."""
 
+import functools
+import inspect
+import re
+
 import keras
 
+from keras_jax_ext import _frame, _keras
+from keras_jax_ext.layers import Layer
 
-class Model(keras.Model):
-    """A Keras model whose layers are declared where they are used."""
+
+class _ModelMeta(type(Layer)):  # type: ignore[misc]
+    """`Model(inputs, outputs)` is the functional form."""
+
+    def __call__(cls, *args, **kwargs):
+        if cls is Model and _keras.functional_init_arguments(args, kwargs):
+            return Functional(*args, **kwargs)
+        return super().__call__(*args, **kwargs)
+
+
+class Model(_keras.PathName, Layer, keras.Model, metaclass=_ModelMeta):
+    """A Keras model whose layers may be declared where they are used.
+
+    Everything that works with `keras.Model` works here: subclassing, the
+    functional form `Model(inputs, outputs)`, `compile`, `fit`, saving.
+
+    A `call` with several tensor arguments receives the entries of a tuple or
+    a dict input by position or by name; a `call` with one receives it whole.
+
+    Example:
+
+    ```python
+    class Classifier(kje.Model):
+        def call(self, x):
+            x = kje.layers.Dense(64, activation="relu")(x)
+            return kje.layers.Dense(10)(x)
+
+    model = Classifier()
+    model(np.zeros((32, 8), "float32"))
+    model.dense_1.kernel.shape  # (64, 10)
+    ```
+
+    Args:
+        *args: `inputs, outputs` for the functional form.
+        **kwargs: As `keras.Model`: `name`, `dtype`, `trainable`...
+
+    Raises:
+        ValueError: When first called, if a rule of inline declaration is
+            broken; the message names the line and the fix.
+    """
+
+    def __new__(cls, *args, **kwargs):
+        # Past `keras.Model.__new__`, which drops the arguments that the
+        # automatic `get_config` saves.
+        return keras.Layer.__new__(cls, *args, **kwargs)
+
+    def __init__(self, *args, **kwargs):
+        if _keras.functional_init_arguments(args, kwargs):
+            # Keras would rewrite the bases of the class, ours too.
+            self.__class__ = _functional_variant(type(self))
+            Functional.__init__(self, *args, **kwargs)
+        else:
+            super().__init__(*args, **kwargs)
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if "call" in vars(cls):
+            cls._tensor_names = _tensor_names(vars(cls)["call"])
+
+    _tensor_names = None
+
+    @property
+    def path_name(self):
+        """String: what the paths of this model's variables begin with."""
+        return _frame.declarations(self).path_name or self.name
+
+    def _choose_path_name(self, composed):
+        """Equal models have equal paths, but for parts of another model."""
+        declared = _frame.declarations(self)
+        if not self._declares or declared.path_name is not None:
+            return
+        base = _keras.to_snake_case(type(self).__name__)
+        root = _keras.running_layer() in (None, self) and not composed
+        numbered = re.fullmatch(rf"{base}_\d+", self.name)
+        declared.path_name = base if root and numbered else self.name
+
+    def __call__(self, *args, **kwargs):
+        args, kwargs = self._spread(args, kwargs)
+        self._choose_path_name(
+            composed=any(isinstance(a, keras.KerasTensor) for a in args)
+        )
+        return super().__call__(*args, **kwargs)
+
+    def stateless_call(
+        self,
+        trainable_variables,
+        non_trainable_variables,
+        *args,
+        return_losses=False,
+        **kwargs,
+    ):
+        """As `keras.Model.stateless_call`, with `call`'s arguments spread."""
+        args, kwargs = self._spread(args, kwargs)
+        return super().stateless_call(
+            trainable_variables,
+            non_trainable_variables,
+            *args,
+            return_losses=return_losses,
+            **kwargs,
+        )
+
+    @_keras.default
+    def build(self, input_shape):
+        """Make the weights for inputs of `input_shape`.
+
+        Args:
+            input_shape: Shape tuple, batch first and possibly `None`, or a
+                structure of them.
+        """
+        self._choose_path_name(composed=False)
+        super().build(input_shape)
+
+    def _spread(self, args, kwargs):
+        """One structure for a `call` with several tensor arguments."""
+        names = self._tensor_names
+        if not names or len(args) != 1 or any(n in kwargs for n in names):
+            return args, kwargs
+        (inputs,) = args
+        if isinstance(inputs, dict):
+            missing = [n for n in names if n not in inputs]
+            given = list(inputs)
+            entries = {n: inputs[n] for n in names if n in inputs}
+            args, kwargs = (), {**entries, **kwargs}
+        elif isinstance(inputs, (list, tuple)):
+            missing = names[len(inputs) :]
+            given = f"{len(inputs)} inputs"
+            args = tuple(inputs)
+        else:
+            missing, given = names[1:], "one input"
+        if missing:
+            raise ValueError(
+                f"`call` of {type(self).__name__} takes the inputs {names}. "
+                f"Received: {given}. Missing: {missing}."
+            )
+        return args, kwargs
+
+    def save(self, filepath, *args, **kwargs):
+        """As `keras.Model.save`; a model without its weights is refused."""
+        self._check_declared("save")
+        return super().save(filepath, *args, **kwargs)
+
+    def save_weights(self, filepath, *args, **kwargs):
+        """As `keras.Model.save_weights`; refused before the first use."""
+        self._check_declared("save_weights")
+        return super().save_weights(filepath, *args, **kwargs)
+
+    def _check_declared(self, method):
+        if self._declares and not self.built and not self.weights:
+            raise ValueError(
+                f"`{method}` would write a file without weights: they are "
+                f"made when the model is first used. Received: "
+                f"{type(self).__name__} {self.name!r}, never called. Call it "
+                "on a batch first, or `model.build(input_shape)`."
+            )
+
+
+def _tensor_names(call):
+    """The arguments of `call` that a structured input is spread over."""
+    call = inspect.unwrap(call)
+    names = [
+        name
+        for name, parameter in inspect.signature(call).parameters.items()
+        if parameter.default is parameter.empty
+        and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+        and name not in ("training", "mask")
+    ][1:]
+    return names if len(names) > 1 else None
+
+
+class Functional(_keras.Functional, Model):
+    """What `Model(inputs, outputs)` makes.
+
+    Named as Keras names it: legacy files find it by this name.
+    """
+
+
+@functools.cache
+def _functional_variant(cls):
+    """`cls` with the functional form's methods, under the same name."""
+    if issubclass(cls, Functional):
+        return cls
+    names = ("__module__", "__qualname__", "__doc__")
+    variant = type(
+        cls.__name__, (cls, Functional), {n: getattr(cls, n) for n in names}
+    )
+    _keras.register_like(variant, cls)
+    return variant
 
 
 class Sequential(keras.Sequential, Model):
-    """A stack of layers, as `keras.Sequential`."""
+    """A stack of layers, as `keras.Sequential`.
+
+    Example:
+
+    ```python
+    model = kje.Sequential([kje.layers.Dense(8), Block(8)])
+    ```
+
+    Args:
+        layers: List of layers. Defaults to `None`.
+        trainable: Boolean. Defaults to `True`.
+        name: String. Defaults to `None`.
+    """

@@ -9,7 +9,10 @@ PACKAGE = Path(__file__).parent.parent / "keras_jax_ext"
 FLOORS = {
     "_keras": 0,
     "_injection": 0,
-    "_scope": 1,
+    "_arguments": 0.2,
+    "_frame": 0.4,
+    "_scope": 0.6,
+    "_build": 0.8,
     "_loop": 1,
     "_data": 1,
     "_summary": 1,
@@ -27,7 +30,10 @@ FLOORS = {
 BUDGETS = {
     "_keras": 250,
     "_injection": 160,
+    "_arguments": 160,
+    "_frame": 320,
     "_scope": 250,
+    "_build": 320,
     "_loop": 250,
     "_data": 250,
     "_summary": 250,

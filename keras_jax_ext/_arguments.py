@@ -1,0 +1,146 @@
+"""Constructor arguments of a declaration: allowed, and the same as before."""
+
+import functools
+import inspect
+import numbers
+import types
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import keras
+import numpy as np
+
+from keras_jax_ext import _keras
+
+
+class DeclarationError(ValueError):
+    """A rule of inline declaration is broken; the message says which."""
+
+
+def check_constants(owner, cls, args, kwargs):
+    """A layer is made once, so nothing that a trace computes may enter it."""
+    functional = issubclass(cls, keras.Model)
+    for value in jax.tree.leaves((args, kwargs), is_leaf=_is_symbolic):
+        if _is_symbolic(value) and not (
+            functional and isinstance(value, keras.KerasTensor)
+        ):
+            raise DeclarationError(
+                f"A layer declared in `call` is made once, from plain values, "
+                "and a tensor or an unknown dimension has another value each "
+                f"time. Received: {cls.__name__}(...) in the `call` of "
+                f"{type(owner).__name__}, with {value!r} (of type "
+                f"{type(value).__name__}). Pass the tensor to the layer's "
+                "call, or a number that is known beforehand."
+            )
+
+
+def _is_symbolic(value):
+    return isinstance(
+        value, (jax.core.Tracer, keras.KerasTensor)
+    ) or jax.export.is_symbolic_dim(value)
+
+
+def same_arguments(cls, left, right):
+    """Whether two `(args, kwargs)` of `cls` mean the same call."""
+    if same(left, right):
+        return True
+    try:
+        signature = inspect.signature(cls.__init__)
+        bound = [signature.bind(None, *a, **k) for a, k in (left, right)]
+    except (TypeError, ValueError):
+        return False
+    for arguments in bound:
+        arguments.apply_defaults()
+    return same(bound[0].arguments, bound[1].arguments)
+
+
+def same(a, b):
+    """Equality of constructor arguments that are written anew at each call.
+
+    Python's `==` would tell two lambdas of one line apart, or two equal
+    initializers, and has no single answer for arrays.
+    """
+    if a is b:
+        return True
+    if isinstance(a, numbers.Number) and isinstance(b, numbers.Number):
+        return a == b
+    if type(a) is not type(b):
+        return False
+    for kind, equal in _EQUALITIES:
+        if isinstance(a, kind):
+            return equal(a, b)
+    if type(a).__eq__ is not object.__eq__:
+        return bool(a == b)
+    if hasattr(a, "get_config"):
+        return same(_config(a), _config(b))
+    return hasattr(a, "__dict__") and same(vars(a), vars(b))
+
+
+def _same_items(a, b):
+    return len(a) == len(b) and all(map(same, a, b))
+
+
+def _same_entries(a, b):
+    return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+
+
+def _same_functions(a, b):
+    cells = [
+        [cell.cell_contents for cell in f.__closure__ or ()] for f in (a, b)
+    ]
+    return (
+        a.__code__ is b.__code__
+        and same(a.__defaults__, b.__defaults__)
+        and same(a.__kwdefaults__, b.__kwdefaults__)
+        and same(*cells)
+    )
+
+
+def _same_partials(a, b):
+    return same((a.func, a.args, a.keywords), (b.func, b.args, b.keywords))
+
+
+def _same_tensors(a, b):
+    return a.shape == b.shape and a.dtype == b.dtype
+
+
+def _config(value):
+    config = value.get_config()
+    if isinstance(value, keras.Layer):
+        config = {k: v for k, v in config.items() if k != "name"}
+    return config
+
+
+# Kinds of values and how two of a kind compare; the first kind that fits.
+_EQUALITIES: tuple[tuple[Any, Callable[[Any, Any], bool]], ...] = (
+    (dict, _same_entries),
+    ((list, tuple), _same_items),
+    ((np.ndarray, jax.Array), np.array_equal),
+    (types.FunctionType, _same_functions),
+    (functools.partial, _same_partials),
+    (keras.KerasTensor, _same_tensors),
+)
+
+
+def check_weight(owner, variable, spec, line):
+    """`add_weight` in `call` finds by name; the rest must be as before."""
+    shape = spec.get("shape")
+    dtype = spec.get("dtype")
+    asked = {}
+    if shape is not None:
+        asked["shape"] = (tuple(np.atleast_1d(shape)), tuple(variable.shape))
+    if dtype is not None:
+        # Not `variable.dtype`, which mixed precision changes inside `call`.
+        asked["dtype"] = (
+            keras.backend.standardize_dtype(dtype),
+            _keras.stored_dtype(variable),
+        )
+    for what, (new, old) in asked.items():
+        if new != old:
+            raise DeclarationError(
+                f"Weight {variable.name!r} of {type(owner).__name__} is made "
+                f"once, and its {what} cannot change. Received: {what}={new} "
+                f"at {line}, after {what}={old}. Give the other weight a name "
+                "of its own, with `name=`."
+            )

@@ -1,0 +1,223 @@
+"""Which `call` is running: the stack of frames, and the way in from a class."""
+
+import contextlib
+import functools
+import threading
+from typing import Any
+
+import keras
+
+from keras_jax_ext import _keras
+from keras_jax_ext._arguments import DeclarationError
+from keras_jax_ext._frame import Frame, declarations, late_error, user_line
+
+
+class _Threads(threading.local):
+    """Each thread has its own stack, also those that never imported us."""
+
+    def __init__(self):
+        self.frames: list[Frame | None] = []
+        self.build: Any = None
+
+
+_thread = _Threads()
+
+
+def current_build():
+    """The build that is going on in this thread, or `None`."""
+    return _thread.build
+
+
+@contextlib.contextmanager
+def building(build):
+    """Until the end of the block, layers that are first used join `build`."""
+    _thread.build = build
+    try:
+        yield
+    finally:
+        _thread.build = None
+
+
+def current():
+    """The frame that a constructor called now belongs to, or `None`."""
+    frame = _thread.frames[-1] if _thread.frames else None
+    if frame is None:
+        return None
+    running = _keras.running_layer()
+    if running is frame.running or running is frame.owner:
+        return frame
+    if running is None or not running.built:
+        return None  # another layer's `build` makes its own sublayers
+    raise DeclarationError(
+        f"Layers are declared inline in the `call` of a keras_jax_ext layer or "
+        f"model, and {running.name!r} is a stock layer. Received: "
+        f"{type(running).__name__} at {user_line()}. Derive it from "
+        "keras_jax_ext.Layer, or make its sublayers in `__init__`."
+    )
+
+
+def assigned(owner, attribute, layer):
+    """Name a child by the attribute that its owner's `call` assigns it to.
+
+    Returns:
+        Whether `layer` is such a child; it is tracked after the build, in
+        order of execution.
+    """
+    frame = _thread.frames[-1] if _thread.frames else None
+    if frame is None or frame.owner is not owner or not frame.building:
+        return False
+    for name, child in frame.declared.children.items():
+        if child.layer is layer:
+            if child.attribute is None:
+                child.attribute = attribute
+                if layer.name == name and not child.kwargs.get("name"):
+                    layer.name = attribute
+            return True
+    return False
+
+
+def seed_generator(owner):
+    """The generator behind the random keys of `owner`, made at first use."""
+    declared = declarations(owner)
+    if declared.rng is None:
+        frame = current()
+        if frame is not None and frame.owner is owner and not frame.building:
+            raise late_error(owner, "A random key", f"Received: {user_line()}")
+        generator = keras.random.SeedGenerator(name="rng")
+        owner._inline_rng = declared.rng = generator
+    return declared.rng
+
+
+@contextlib.contextmanager
+def suspended():
+    """While one layer is constructed, constructors are plain again."""
+    _thread.frames.append(None)
+    try:
+        yield
+    finally:
+        _thread.frames.pop()
+
+
+def declare(cls, args, kwargs, construct):
+    """`cls(*args, **kwargs)`: found by name in a `call`, else constructed."""
+    _keras.check_fresh(f"The class {cls.__name__}")
+    frame = current()
+    if frame is None:
+        return construct(*args, **kwargs)
+
+    def plainly(*args, **kwargs):
+        with suspended():
+            return construct(*args, **kwargs)
+
+    return frame.child(cls, args, kwargs, plainly)
+
+
+def scoped(call):
+    """Wrap a user-written `call` so that it runs in a frame of its own."""
+
+    @functools.wraps(call)
+    def scoped_call(self, *args, **kwargs):
+        top = _thread.frames[-1] if _thread.frames else None
+        if top is not None and top.owner is self and call not in top.functions:
+            top.functions.append(call)  # super().call(): the same frame
+            try:
+                return call(self, *args, **kwargs)
+            finally:
+                top.functions.pop()
+        if _thread.build is None:
+            self._declare_before(args, kwargs)
+        frame = Frame(self, call, _thread.build)
+        if frame.building:
+            _thread.build.add(self)
+            _keras.unlock(self)
+        _thread.frames.append(frame)
+        try:
+            outputs = call(self, *args, **kwargs)
+        finally:
+            _thread.frames.pop()
+        frame.close()
+        return outputs
+
+    return scoped_call
+
+
+class InlineClass:
+    """A layer class that, used in a `call`, is found instead of made anew.
+
+    Stands for the class in three more places: as a base class, in
+    `isinstance`, and for its class attributes.
+    """
+
+    def __init__(self, cls):
+        self.__wrapped__ = cls
+        self.__name__ = cls.__name__
+        self.__qualname__ = cls.__qualname__
+        self.__module__ = cls.__module__
+        self.__doc__ = cls.__doc__
+
+    def __call__(self, *args, **kwargs):
+        cls = self.__wrapped__
+        return declare(cls, args, kwargs, cls)
+
+    def __mro_entries__(self, bases):
+        return (self.__wrapped__,)
+
+    def __instancecheck__(self, instance):
+        return isinstance(instance, self.__wrapped__)
+
+    def __subclasscheck__(self, subclass):
+        return issubclass(subclass, self.__wrapped__)
+
+    def __getattr__(self, name):
+        return getattr(self.__wrapped__, name)
+
+    def __eq__(self, other):
+        return self.__wrapped__ is getattr(other, "__wrapped__", other)
+
+    def __hash__(self):
+        return hash(self.__wrapped__)
+
+    def __reduce__(self):
+        return inline, (self.__wrapped__,)
+
+    def __repr__(self):
+        return f"<inline {self.__module__}.{self.__qualname__}>"
+
+
+@functools.cache
+def inline(cls):
+    """Make any layer class declarable inline, in the `call` of a model.
+
+    For layers of your own or of another package that derive from stock Keras.
+    Subclasses of `keras_jax_ext.Layer` and the names in
+    `keras_jax_ext.layers` need no help.
+
+    Example:
+
+    ```python
+    Scale = kje.inline(ThirdPartyScale)
+
+    class Net(kje.Model):
+        def call(self, x):
+            return Scale(factor=2.0)(x)
+    ```
+
+    Args:
+        cls: Class, a subclass of `keras.Layer`.
+
+    Returns:
+        A callable that constructs `cls` outside a `call`, and inside one
+        makes the layer once and finds it by its name ever after. It can be
+        subclassed and used in `isinstance` like the class.
+
+    Raises:
+        TypeError: If `cls` is not a subclass of `keras.Layer`.
+    """
+    if isinstance(cls, InlineClass):
+        return cls
+    if not (isinstance(cls, type) and issubclass(cls, keras.Layer)):
+        raise TypeError(
+            "`keras_jax_ext.inline` takes a subclass of keras.Layer. "
+            f"Received: cls={cls!r} (of type {type(cls).__name__})."
+        )
+    return InlineClass(cls)
