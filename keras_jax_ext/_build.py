@@ -7,6 +7,7 @@ raises, all of them are as they were.
 """
 
 import contextlib
+import copy
 import sys
 import threading
 from typing import Any
@@ -37,12 +38,12 @@ class _Build:
         if any(o is owner for o in self.owners):
             return
         declared = _frame.declarations(owner)
-        before = dict(declared.children), dict(declared.weights), declared.rng
+        before = {k: copy.copy(v) for k, v in vars(declared).items()}
         restore = _keras.snapshot(owner)
 
         def undo():
             restore()
-            declared.children, declared.weights, declared.rng = before
+            vars(declared).update(before)
 
         self.owners.append(owner)
         self._restores.append(undo)
@@ -92,9 +93,17 @@ def _attach(owner):
     passed = jax.tree.leaves([(c.args, c.kwargs) for c in children])
     elsewhere |= {id(v) for v in passed if not getattr(v, "built", True)}
     _keras.unlock(owner)
+    structures = _frame.declarations(owner).structures
+    in_structures = {id(v) for v in keras.tree.flatten(structures)}
     for child in children:
-        if id(child.layer) not in elsewhere:
+        if id(child.layer) in elsewhere:
+            continue
+        if child.attribute is None and id(child.layer) in in_structures:
+            _keras.track(owner, child.layer)
+        else:
             setattr(owner, child.attribute or child.layer.name, child.layer)
+    for attribute, value in structures.items():
+        setattr(owner, attribute, value)
 
 
 def first_call(layer, call, args, kwargs):
@@ -113,20 +122,49 @@ def first_call(layer, call, args, kwargs):
     build = _scope.current_build()
     if build is not None:
         build.add(layer)
-        return call(*args, **kwargs)
-    if not _keras.in_compiled_step():
-        discover(layer, call, args, kwargs)
+    elif not _keras.in_compiled_step():
+        failed = discover(layer, call, args, kwargs)
+        if failed is not None and _keras.is_eager():
+            return run(layer, call, args, kwargs)
     return call(*args, **kwargs)
 
 
-def discover(layer, call, args, kwargs):
-    """Trace `call` both ways; afterwards `layer` is complete.
+def run(layer, call, args, kwargs, required=True):
+    """Build `layer` from one real call, for what cannot be traced abstractly.
 
-    A call that cannot be traced and declares nothing is left to Keras, which
-    may well run it eagerly.
+    Args:
+        layer: The layer that is called.
+        call: Its stock `__call__`.
+        args: Positional arguments of the call.
+        kwargs: Keyword arguments of the call.
+        required: Boolean, whether to raise what `call` raises before it
+            declares anything.
 
     Returns:
-        `None`, or the exception of a trace that failed.
+        The outputs of the call.
+    """
+    build = _Build()
+    build.add(layer)
+    with _one_build:
+        try:
+            with _scope.building(build):
+                outputs = call(*args, **kwargs)
+        except BaseException as error:
+            quiet = build.is_empty() and isinstance(error, Exception)
+            build.roll_back()
+            if quiet and not required:
+                return None
+            raise
+        build.finish()
+    return outputs
+
+
+def discover(layer, call, args, kwargs):
+    """Trace `call` both ways; if that works, `layer` is complete.
+
+    Returns:
+        `None`, or the exception of a trace that failed: `call` is then to be
+        run for real, and may fail as it would in Keras.
     """
     requested = bool(kwargs.get("training"))
     declared = _frame.declarations(layer)
@@ -139,20 +177,23 @@ def discover(layer, call, args, kwargs):
         # The other mode may need what this call does not give (labels...):
         # it stays unbuilt, and says so if it is ever reached.
         declared.untraced = f"{type(error).__name__}: {error}"
-        failed = _try(layer, call, args, kwargs, modes=(requested,))
-        declared.complete = True
-        return failed
+        return _try(layer, call, args, kwargs, modes=(requested,))
 
 
 def _try(layer, call, args, kwargs, modes):
     """Build `layer` from traces in `modes`, or leave it as it was.
 
     Returns:
-        `None`, or the exception that a trace raised. A single mode that fails
-        after it declared something raises.
+        `None`, or the exception that a trace raised.
+
+    Raises:
+        DeclarationError: If a rule of inline declaration is broken.
+        Exception: What a single trace raised after it declared something, if
+            there is no real call to come.
     """
     build = _Build()
     build.add(layer)
+    final = len(modes) == 1 and not _keras.is_eager()
     before = {id(v) for v in _keras.uninitialized_variables()}
     # Values are computed even if all this happens inside `jax.jit`.
     with jax.ensure_compile_time_eval(), keras.StatelessScope():
@@ -161,22 +202,20 @@ def _try(layer, call, args, kwargs, modes):
                 # Random layers cannot be traced for an unknown batch size;
                 # the first of two traces keeps it unknown, to see misuse.
                 unknown = None if training is modes[-1] else "symbolic"
-                run = _abstract(
+                trace = _abstract(
                     call, args, {**kwargs, "training": training}, unknown
                 )
                 with _scope.building(build):
-                    run()
-                    _check_kept(build, before, run)
-        except Exception as error:
-            declared_some = not build.is_empty()
+                    trace()
+                    _check_kept(build, before, trace)
+        except BaseException as error:
+            refused = not build.is_empty() and final
             build.roll_back()
-            wrong = isinstance(error, DeclarationError)
-            if wrong or (declared_some and len(modes) == 1):
+            if isinstance(error, DeclarationError) or refused:
+                raise
+            if not isinstance(error, Exception):
                 raise
             return error
-        except BaseException:
-            build.roll_back()
-            raise
         build.finish()
     return None
 
@@ -205,7 +244,7 @@ def _abstract(call, args, kwargs, unknown):
         new_args, new_kwargs = jax.tree.unflatten(structure, filled)
         call(*new_args, **new_kwargs)
 
-    def run():
+    def trace():
         with contextlib.ExitStack() as stack:
             stack.enter_context(_keras.no_call_context())
             stack.enter_context(_keras.fresh_names())
@@ -214,7 +253,21 @@ def _abstract(call, args, kwargs, unknown):
             # A new function each time: JAX remembers traces by function.
             jax.eval_shape(lambda *a: traced(*a), structs, mask_structs)
 
-    return run
+    return trace
+
+
+def zeros(args, kwargs):
+    """The arguments with arrays of zeros in place of `KerasTensor`s."""
+
+    def fill(leaf):
+        if not isinstance(leaf, keras.KerasTensor):
+            return leaf
+        struct = _struct(leaf, _PLACEHOLDER)
+        return jax.numpy.zeros(struct.shape, struct.dtype)
+
+    return jax.tree.map(
+        fill, (args, kwargs), is_leaf=lambda x: not _is_container(x)
+    )
 
 
 def _is_container(value):
@@ -231,7 +284,7 @@ def _is_tensor(value):
 
 def _struct(tensor, batch):
     """Shape and dtype, every unknown dimension the same symbol as in Keras."""
-    shape = [batch if d is None else d for d in tensor.shape]
+    shape = [d if isinstance(d, int) else batch for d in tensor.shape]
     return jax.ShapeDtypeStruct(shape, _dtype(tensor))
 
 
@@ -257,7 +310,7 @@ def _signature(args, kwargs):
     )
 
 
-def _check_kept(build, before, run):
+def _check_kept(build, before, trace):
     """Variables made in the trace must belong to somebody.
 
     A stock layer that is constructed in `call` has its weights made anew at
@@ -267,13 +320,13 @@ def _check_kept(build, before, run):
     orphans = [v for v in _keras.uninitialized_variables() if id(v) not in kept]
     if not orphans:
         return
-    for made, line in _constructed_in(run):
+    for made, line in _constructed_in(trace):
         lost = {id(v) for v in getattr(made, "variables", [made])} - kept
         if lost:
             raise _lost_error(build.owners[0], made, line)
 
 
-def _constructed_in(run):
+def _constructed_in(trace):
     """The layers and variables that a trace constructs, with user lines."""
     codes = {
         cls.__init__.__code__
@@ -288,7 +341,7 @@ def _constructed_in(run):
     previous = sys.getprofile()
     sys.setprofile(watch)
     try:
-        run()
+        trace()
     finally:
         sys.setprofile(previous)
     return found

@@ -35,7 +35,14 @@ class Child:
         self.args = args
         self.kwargs = kwargs
         self.line = line
-        self.attribute = None  # set where `call` assigns it to one
+        self.attribute = None  # where `call` assigns it
+
+    def name_by(self, attribute):
+        """The first attribute it is assigned to names an unnamed child."""
+        if self.attribute is None:
+            self.attribute = attribute
+            if not self.kwargs.get("name"):
+                self.layer.name = attribute
 
     def written(self):
         """The constructor call as a user would write it, with its line."""
@@ -48,6 +55,7 @@ class Declarations:
     def __init__(self):
         self.children = {}
         self.weights = {}
+        self.structures = {}  # lists of children that `call` assigns
         self.complete = False
         self.signature = None
         self.path_name = None

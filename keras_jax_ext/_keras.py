@@ -64,6 +64,8 @@ def _check_keras(module):
 
 _unwanted_config = _select_jax() if "keras" not in sys.modules else None
 
+import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
 import keras  # noqa: E402 (the backend is chosen above)
 
 if _unwanted_config:
@@ -127,9 +129,19 @@ def check_fresh(what):
         )
 
 
+def in_trace():
+    """Whether JAX traces here, so that new values are only symbols."""
+    return isinstance(jnp.add(0, 0), jax.core.Tracer)
+
+
 def in_compiled_step():
-    """Whether values of variables come from outside (`stateless_call`)."""
-    return in_stateless_scope() and not in_symbolic_scope()
+    """Whether a trace takes the values of variables from outside."""
+    return in_stateless_scope() and not in_symbolic_scope() and in_trace()
+
+
+def is_eager():
+    """Whether variables made here get their values at once."""
+    return not in_stateless_scope() and not in_trace()
 
 
 def running_layer():
@@ -184,6 +196,11 @@ def unlock(layer):
     layer._tracker.unlock()
 
 
+def track(layer, sublayer):
+    """Let `layer` track `sublayer` without an attribute of its own."""
+    layer._tracker.track(sublayer)
+
+
 def lock(layer):
     """Close what `unlock` opened, with Keras's own message."""
     layer._lock_state()
@@ -208,18 +225,26 @@ def snapshot(layer):
 
 
 class PathName(keras.Layer):
-    """Mixin: a model's variable paths begin with `path_name`, not its name.
+    """Mixin: a model's variable paths begin with `_path_name()`, not its name.
 
     Keras numbers automatic names over the whole process, so the second model
     of a class would have other paths than the first.
     """
 
-    path_name: str
+    def _path_name(self):
+        raise NotImplementedError
 
     def _open_name_scope(self):
         scope = super()._open_name_scope()
-        scope.name = self.path_name
+        scope.name = self._path_name()
         return scope
+
+    def add_weight(self, *args, **kwargs):
+        """As `keras.Layer.add_weight`, which opens a scope of `self.name`."""
+        variable = super().add_weight(*args, **kwargs)
+        parent = f"{self._parent_path}/" if self._parent_path else ""
+        variable._path = f"{parent}{self._path_name()}/{variable.name}"
+        return variable
 
 
 def register_like(cls, original):

@@ -56,24 +56,29 @@ def current():
     )
 
 
-def assigned(owner, attribute, layer):
-    """Name a child by the attribute that its owner's `call` assigns it to.
+def assigned(owner, attribute, value):
+    """Take note of children that their owner's `call` assigns to itself.
+
+    One child is named by the attribute. They are tracked after the build, in
+    order of execution.
 
     Returns:
-        Whether `layer` is such a child; it is tracked after the build, in
-        order of execution.
+        Whether `value` is, or holds, such children, and is not to be tracked.
     """
     frame = _thread.frames[-1] if _thread.frames else None
-    if frame is None or frame.owner is not owner or not frame.building:
+    if frame is None or frame.owner is not owner:
         return False
-    for name, child in frame.declared.children.items():
-        if child.layer is layer:
-            if child.attribute is None:
-                child.attribute = attribute
-                if layer.name == name and not child.kwargs.get("name"):
-                    layer.name = attribute
-            return True
-    return False
+    children = {id(c.layer): c for c in frame.declared.children.values()}
+    held = [c for v in keras.tree.flatten(value) if (c := children.get(id(v)))]
+    if not held:
+        return False
+    if not frame.building:
+        return vars(owner).get(attribute) is value
+    if isinstance(value, keras.Layer):
+        held[0].name_by(attribute)
+    else:
+        frame.declared.structures[attribute] = value
+    return True
 
 
 def seed_generator(owner):

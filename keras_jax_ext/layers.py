@@ -108,9 +108,11 @@ class Layer(keras.Layer, metaclass=_InlineMeta):
         declared = _frame.declarations(self)
         if declared.signature is None:
             declared.signature = (args, kwargs)
-        failed = _build.discover(self, super().__call__, args, kwargs)
-        if failed is not None and not self.weights:
-            raise failed
+        call = super().__call__
+        failed = _build.discover(self, call, args, kwargs)
+        if failed is not None and _keras.is_eager():
+            args, kwargs = _build.zeros(args, kwargs)
+            _build.run(self, call, args, kwargs, required=False)
 
     def add_weight(self, *args, name=None, **kwargs):
         """Add a weight; in `call`, make it once and find it by name.
@@ -208,9 +210,9 @@ class Layer(keras.Layer, metaclass=_InlineMeta):
         return layer
 
     def __setattr__(self, name, value):
-        if isinstance(value, keras.Layer) and _scope.assigned(
-            self, name, value
-        ):
+        if isinstance(
+            value, (keras.Layer, list, tuple, dict)
+        ) and _scope.assigned(self, name, value):
             object.__setattr__(self, name, value)
             return
         super().__setattr__(name, value)

@@ -70,9 +70,8 @@ class Model(_keras.PathName, Layer, keras.Model, metaclass=_ModelMeta):
 
     _tensor_names = None
 
-    @property
-    def path_name(self):
-        """String: what the paths of this model's variables begin with."""
+    def _path_name(self):
+        """What the paths of this model's variables begin with."""
         return _frame.declarations(self).path_name or self.name
 
     def _choose_path_name(self, composed):
