@@ -6,24 +6,17 @@ get their values and the declared layers become attributes. If anything
 raises, all of them are as they were.
 """
 
-import contextlib
 import copy
-import sys
 import threading
-from typing import Any
 
 import jax
 import keras
-import numpy as np
 
-from keras_jax_ext import _frame, _keras, _scope
+from keras_jax_ext import _abstract, _frame, _keras, _lost, _scope
 from keras_jax_ext._arguments import DeclarationError
 
 # One build at a time: two threads may share a layer below different models.
 _one_build = threading.RLock()
-
-# Stands for an unknown dimension: even, and wide enough for most kernels.
-_PLACEHOLDER = 64
 
 
 class _Build:
@@ -118,7 +111,7 @@ def first_call(layer, call, args, kwargs):
     """
     declared = _frame.declarations(layer)
     if declared.signature is None:
-        declared.signature = _signature(args, kwargs)
+        declared.signature = _abstract.signature(args, kwargs)
     build = _scope.current_build()
     if build is not None:
         build.add(layer)
@@ -202,12 +195,12 @@ def _try(layer, call, args, kwargs, modes):
                 # Random layers cannot be traced for an unknown batch size;
                 # the first of two traces keeps it unknown, to see misuse.
                 unknown = None if training is modes[-1] else "symbolic"
-                trace = _abstract(
+                trace = _abstract.abstract(
                     call, args, {**kwargs, "training": training}, unknown
                 )
                 with _scope.building(build):
                     trace()
-                    _check_kept(build, before, trace)
+                    _lost.check_kept(layer, build.kept() | before, trace)
         except BaseException as error:
             refused = not build.is_empty() and final
             build.roll_back()
@@ -218,152 +211,3 @@ def _try(layer, call, args, kwargs, modes):
             return error
         build.finish()
     return None
-
-
-def _abstract(call, args, kwargs, unknown):
-    """A function that traces `call` on shapes, computing nothing."""
-    leaves, structure = jax.tree.flatten(
-        (args, kwargs), is_leaf=lambda x: not _is_container(x)
-    )
-    tensors = [i for i, leaf in enumerate(leaves) if _is_tensor(leaf)]
-    dimension: Any = _PLACEHOLDER
-    if unknown == "symbolic":
-        dimension = jax.export.symbolic_shape("b", constraints=["b >= 2"])[0]
-    structs = [_struct(leaves[i], dimension) for i in tensors]
-    masks = [_keras.get_keras_mask(leaves[i]) for i in tensors]
-    mask_structs = [m if m is None else _struct(m, dimension) for m in masks]
-
-    def traced(tensor_values, mask_values):
-        filled = list(leaves)
-        for i, value, mask in zip(
-            tensors, tensor_values, mask_values, strict=True
-        ):
-            if mask is not None:
-                _keras.set_keras_mask(value, mask)
-            filled[i] = value
-        new_args, new_kwargs = jax.tree.unflatten(structure, filled)
-        call(*new_args, **new_kwargs)
-
-    def trace():
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(_keras.no_call_context())
-            stack.enter_context(_keras.fresh_names())
-            stack.enter_context(keras.StatelessScope())
-            stack.enter_context(keras.SymbolicScope())
-            # A new function each time: JAX remembers traces by function.
-            jax.eval_shape(lambda *a: traced(*a), structs, mask_structs)
-
-    return trace
-
-
-def zeros(args, kwargs):
-    """The arguments with arrays of zeros in place of `KerasTensor`s."""
-
-    def fill(leaf):
-        if not isinstance(leaf, keras.KerasTensor):
-            return leaf
-        struct = _struct(leaf, _PLACEHOLDER)
-        return jax.numpy.zeros(struct.shape, struct.dtype)
-
-    return jax.tree.map(
-        fill, (args, kwargs), is_leaf=lambda x: not _is_container(x)
-    )
-
-
-def _is_container(value):
-    return isinstance(value, (list, tuple, dict)) or value is None
-
-
-def _is_tensor(value):
-    if isinstance(value, (jax.Array, keras.KerasTensor, keras.Variable)):
-        return True
-    if not hasattr(value, "__array__") or not hasattr(value, "dtype"):
-        return False
-    return np.asarray(value).dtype.kind in "biufc"
-
-
-def _struct(tensor, batch):
-    """Shape and dtype, every unknown dimension the same symbol as in Keras."""
-    shape = [d if isinstance(d, int) else batch for d in tensor.shape]
-    return jax.ShapeDtypeStruct(shape, _dtype(tensor))
-
-
-def _dtype(tensor):
-    """What JAX makes of the dtype: without x64, int64 becomes int32."""
-    return jax.dtypes.canonicalize_dtype(
-        keras.backend.standardize_dtype(tensor.dtype)
-    )
-
-
-def _signature(args, kwargs):
-    """The arguments as `KerasTensor`s: what to build from another time."""
-    kwargs = {k: v for k, v in kwargs.items() if k != "training"}
-
-    def symbol(leaf):
-        if not _is_tensor(leaf):
-            return leaf
-        shape = [d if isinstance(d, int) else None for d in leaf.shape]
-        return keras.KerasTensor(shape, str(_dtype(leaf)))
-
-    return jax.tree.map(
-        symbol, (args, kwargs), is_leaf=lambda x: not _is_container(x)
-    )
-
-
-def _check_kept(build, before, trace):
-    """Variables made in the trace must belong to somebody.
-
-    A stock layer that is constructed in `call` has its weights made anew at
-    each trace; nothing would ever train them.
-    """
-    kept = build.kept() | before
-    orphans = [v for v in _keras.uninitialized_variables() if id(v) not in kept]
-    if not orphans:
-        return
-    for made, line in _constructed_in(trace):
-        lost = {id(v) for v in getattr(made, "variables", [made])} - kept
-        if lost:
-            raise _lost_error(build.owners[0], made, line)
-
-
-def _constructed_in(trace):
-    """The layers and variables that a trace constructs, with user lines."""
-    codes = {
-        cls.__init__.__code__
-        for cls in (keras.Layer, keras.Variable, keras.metrics.Metric)
-    }
-    found = []
-
-    def watch(frame, event, arg):
-        if event == "call" and frame.f_code in codes:
-            found.append((frame.f_locals["self"], _frame.user_line()))
-
-    previous = sys.getprofile()
-    sys.setprofile(watch)
-    try:
-        trace()
-    finally:
-        sys.setprofile(previous)
-    return found
-
-
-def _lost_error(owner, made, line):
-    cls = type(made)
-    if isinstance(made, keras.Variable):
-        what, fix = "variable", "Make it with `self.add_weight(name=...)`."
-    elif isinstance(made, keras.Layer):
-        namespace = getattr(keras.layers, cls.__name__, None) is cls
-        inline = (
-            f"layers.{cls.__name__}, with `from keras_jax_ext import layers`"
-            if namespace
-            else f"keras_jax_ext.inline({cls.__name__})"
-        )
-        what, fix = "stock layer", f"Use {inline}, or make it in `__init__`."
-    else:
-        what, fix = "metric", "Make it in `__init__`."
-    return DeclarationError(
-        f"A {what} made in `call` is made anew at each trace, so nothing "
-        f"keeps it and it never learns. Received: {cls.__name__} "
-        f"{made.name!r} in the `call` of {type(owner).__name__}, at {line}. "
-        f"{fix}"
-    )

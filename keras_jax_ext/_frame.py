@@ -115,6 +115,7 @@ class Frame:
         self.used = set()
         self.late = []
         self.loops = {}
+        self.before = len(_keras.uninitialized_variables())
 
     @property
     def declared(self):
@@ -229,6 +230,20 @@ class Frame:
 
     def close(self):
         """Late declarations are fine if they hold no variables."""
+        self._check_late()
+        if self.building or not _keras.in_compiled_step():
+            return
+        made = _keras.uninitialized_variables()[self.before :]
+        if made:
+            raise DeclarationError(
+                f"Weights made inside a compiled step would be made anew at "
+                f"each trace and never trained. Received: {made[0].path!r} in "
+                f"the `call` of {type(self.owner).__name__}. Declare their "
+                "layer inline from keras_jax_ext.layers, or make it in "
+                "`__init__`, and call the model once before training."
+            )
+
+    def _check_late(self):
         for name in self.late:
             child = self.declared.children[name]
             if child.layer.variables:

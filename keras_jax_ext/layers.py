@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import jax
 import keras
 
-from keras_jax_ext import _build, _frame, _keras, _scope
+from keras_jax_ext import _abstract, _build, _frame, _keras, _scope
 
 if TYPE_CHECKING:
     from keras.layers import *  # noqa: F403 (editors complete the names)
@@ -111,8 +111,11 @@ class Layer(keras.Layer, metaclass=_InlineMeta):
         call = super().__call__
         failed = _build.discover(self, call, args, kwargs)
         if failed is not None and _keras.is_eager():
-            args, kwargs = _build.zeros(args, kwargs)
+            args, kwargs = _abstract.zeros(args, kwargs)
             _build.run(self, call, args, kwargs, required=False)
+            for layer in _keras.sublayers(self):
+                if hasattr(layer, "reset_state"):
+                    layer.reset_state()  # of the zeros
 
     def add_weight(self, *args, name=None, **kwargs):
         """Add a weight; in `call`, make it once and find it by name.
@@ -147,7 +150,7 @@ class Layer(keras.Layer, metaclass=_InlineMeta):
         """A new random key at each call, for `jax.random`.
 
         Backed by a `keras.random.SeedGenerator`, so that the keys repeat
-        under `keras.utils.set_random_seed` and are saved with the model.
+        under `keras.utils.set_random_seed`.
 
         Example:
 

@@ -66,12 +66,13 @@ class Model(_keras.PathName, Layer, keras.Model, metaclass=_ModelMeta):
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
         if "call" in vars(cls):
-            cls._tensor_names = _tensor_names(vars(cls)["call"])
+            cls._call_inputs = _tensor_arguments(vars(cls)["call"])
 
-    _tensor_names = None
+    _call_inputs: tuple[list[str], list[str]] = ([], [])
 
     def _path_name(self):
         """What the paths of this model's variables begin with."""
+        self._choose_path_name(composed=False)
         return _frame.declarations(self).path_name or self.name
 
     def _choose_path_name(self, composed):
@@ -86,9 +87,8 @@ class Model(_keras.PathName, Layer, keras.Model, metaclass=_ModelMeta):
 
     def __call__(self, *args, **kwargs):
         args, kwargs = self._spread(args, kwargs)
-        self._choose_path_name(
-            composed=any(isinstance(a, keras.KerasTensor) for a in args)
-        )
+        if any(isinstance(a, keras.KerasTensor) for a in args):
+            self._choose_path_name(composed=True)
         return super().__call__(*args, **kwargs)
 
     def stateless_call(
@@ -109,38 +109,28 @@ class Model(_keras.PathName, Layer, keras.Model, metaclass=_ModelMeta):
             **kwargs,
         )
 
-    @_keras.default
-    def build(self, input_shape):
-        """Make the weights for inputs of `input_shape`.
-
-        Args:
-            input_shape: Shape tuple, batch first and possibly `None`, or a
-                structure of them.
-        """
-        self._choose_path_name(composed=False)
-        super().build(input_shape)
-
     def _spread(self, args, kwargs):
         """One structure for a `call` with several tensor arguments."""
-        names = self._tensor_names
-        if not names or len(args) != 1 or any(n in kwargs for n in names):
+        required, allowed = self._call_inputs
+        named = any(name in kwargs for name in required)
+        if len(required) < 2 or len(args) != 1 or named:
             return args, kwargs
         (inputs,) = args
         if isinstance(inputs, dict):
-            missing = [n for n in names if n not in inputs]
-            given = list(inputs)
-            entries = {n: inputs[n] for n in names if n in inputs}
+            received = f"a dict of {sorted(inputs)}"
+            fits = inputs.keys() >= set(required)
+            entries = {n: inputs[n] for n in allowed if n in inputs}
             args, kwargs = (), {**entries, **kwargs}
         elif isinstance(inputs, (list, tuple)):
-            missing = names[len(inputs) :]
-            given = f"{len(inputs)} inputs"
+            received = f"{len(inputs)} inputs"
+            fits = len(required) <= len(inputs) <= len(allowed)
             args = tuple(inputs)
         else:
-            missing, given = names[1:], "one input"
-        if missing:
+            received, fits = "one input", False
+        if not fits:
             raise ValueError(
-                f"`call` of {type(self).__name__} takes the inputs {names}. "
-                f"Received: {given}. Missing: {missing}."
+                f"`call` of {type(self).__name__} takes the inputs {required}, "
+                f"as a tuple or a dict of them. Received: {received}."
             )
         return args, kwargs
 
@@ -164,19 +154,20 @@ class Model(_keras.PathName, Layer, keras.Model, metaclass=_ModelMeta):
             )
 
 
-def _tensor_names(call):
-    """The arguments of `call` that a structured input is spread over."""
-    call = inspect.unwrap(call)
-    names = [
-        name
-        for name, parameter in inspect.signature(call).parameters.items()
-        if parameter.default is parameter.empty
-        and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
-        and name not in ("training", "mask")
-    ][1:]
-    return names if len(names) > 1 else None
+def _tensor_arguments(call):
+    """Names of the arguments of `call` that tensors fill: required, all."""
+    parameters = list(inspect.signature(call).parameters.values())[1:]
+    tensors = [
+        p
+        for p in parameters
+        if p.kind is p.POSITIONAL_OR_KEYWORD
+        and p.name not in ("training", "mask")
+    ]
+    required = [p.name for p in tensors if p.default is p.empty]
+    return required, [p.name for p in tensors]
 
 
+@keras.saving.register_keras_serializable("keras_jax_ext")
 class Functional(_keras.Functional, Model):
     """What `Model(inputs, outputs)` makes.
 
@@ -197,6 +188,7 @@ def _functional_variant(cls):
     return variant
 
 
+@keras.saving.register_keras_serializable("keras_jax_ext")
 class Sequential(keras.Sequential, Model):
     """A stack of layers, as `keras.Sequential`.
 

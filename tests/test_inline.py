@@ -40,7 +40,7 @@ def one_dense(activation=None, **kwargs):
 def test_the_variable_paths_are_those_of_the_golden_file():
     now = {cls.__name__: paths(built(cls)) for cls in INPUTS}
     assert now == json.loads(GOLDEN.read_text()), (
-        f"paths are names in people's files; if the change is meant: "
+        "paths are names in people's files; if the change is meant: "
         "KERAS_BACKEND=jax PYTHONPATH=. python tests/test_inline.py"
     )
 
@@ -129,7 +129,9 @@ def test_fit_trains_what_call_declares_and_traces_no_more(cls):
     model.compile("sgd", "mse")
     model.fit(INPUTS[cls], targets, epochs=2, batch_size=2, verbose=0)
     after = [keras.ops.convert_to_numpy(v) for v in model.trainable_variables]
-    moved = [not np.array_equal(a, b) for a, b in zip(before, after)]
+    moved = [
+        not np.array_equal(a, b) for a, b in zip(before, after, strict=True)
+    ]
     assert any(moved)
     assert paths(built(cls)) == paths(model)
 
@@ -297,10 +299,18 @@ def test_random_keys_differ_each_call_and_repeat_under_a_seed():
         lambda m: m.call(X),
         lambda m: m(X, training=True),
     ],
-    ids=(
-        "jit grad eval_shape build build_batch symbolic predict spec call "
-        "training"
-    ).split(),
+    ids=[
+        "jit",
+        "grad",
+        "eval_shape",
+        "build",
+        "build_batch",
+        "symbolic",
+        "predict",
+        "spec",
+        "call",
+        "training",
+    ],
 )
 def test_the_first_use_may_be(first):
     model = zoo.Nested()
@@ -535,7 +545,7 @@ def test_inline_makes_any_layer_class_declarable():
     model(X)
     assert type(model.doubled) is Doubled
     assert kje.inline(inline) is inline is kje.inline(Doubled)
-    with pytest.raises(TypeError, match="takes a subclass of keras.Layer"):
+    with pytest.raises(TypeError, match=r"takes a subclass of keras\.Layer"):
         kje.inline(int)
 
 

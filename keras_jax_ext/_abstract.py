@@ -1,0 +1,103 @@
+"""Arguments of a call as shapes: to trace it, or to build from another time."""
+
+import contextlib
+from typing import Any
+
+import jax
+import keras
+import numpy as np
+
+from keras_jax_ext import _keras
+
+# Stands for an unknown dimension: even, and wide enough for most kernels.
+_PLACEHOLDER = 64
+
+
+def abstract(call, args, kwargs, unknown):
+    """A function that traces `call` on shapes, computing nothing."""
+    leaves, structure = jax.tree.flatten(
+        (args, kwargs), is_leaf=lambda x: not _is_container(x)
+    )
+    tensors = [i for i, leaf in enumerate(leaves) if _is_tensor(leaf)]
+    dimension: Any = _PLACEHOLDER
+    if unknown == "symbolic":
+        dimension = jax.export.symbolic_shape("b", constraints=["b >= 2"])[0]
+    structs = [_struct(leaves[i], dimension) for i in tensors]
+    masks = [_keras.get_keras_mask(leaves[i]) for i in tensors]
+    mask_structs = [m if m is None else _struct(m, dimension) for m in masks]
+
+    def traced(tensor_values, mask_values):
+        filled = list(leaves)
+        for i, value, mask in zip(
+            tensors, tensor_values, mask_values, strict=True
+        ):
+            if mask is not None:
+                _keras.set_keras_mask(value, mask)
+            filled[i] = value
+        new_args, new_kwargs = jax.tree.unflatten(structure, filled)
+        call(*new_args, **new_kwargs)
+
+    def trace():
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(_keras.no_call_context())
+            stack.enter_context(_keras.fresh_names())
+            stack.enter_context(keras.StatelessScope())
+            stack.enter_context(keras.SymbolicScope())
+            # A new function each time: JAX remembers traces by function.
+            jax.eval_shape(lambda *a: traced(*a), structs, mask_structs)
+
+    return trace
+
+
+def zeros(args, kwargs):
+    """The arguments with arrays of zeros in place of `KerasTensor`s."""
+
+    def fill(leaf):
+        if not isinstance(leaf, keras.KerasTensor):
+            return leaf
+        struct = _struct(leaf, _PLACEHOLDER)
+        return jax.numpy.zeros(struct.shape, struct.dtype)
+
+    return jax.tree.map(
+        fill, (args, kwargs), is_leaf=lambda x: not _is_container(x)
+    )
+
+
+def _is_container(value):
+    return isinstance(value, (list, tuple, dict)) or value is None
+
+
+def _is_tensor(value):
+    if isinstance(value, (jax.Array, keras.KerasTensor, keras.Variable)):
+        return True
+    if not hasattr(value, "__array__") or not hasattr(value, "dtype"):
+        return False
+    return np.asarray(value).dtype.kind in "biufc"
+
+
+def _struct(tensor, batch):
+    """Shape and dtype, every unknown dimension the same symbol as in Keras."""
+    shape = [d if isinstance(d, int) else batch for d in tensor.shape]
+    return jax.ShapeDtypeStruct(shape, _dtype(tensor))
+
+
+def _dtype(tensor):
+    """What JAX makes of the dtype: without x64, int64 becomes int32."""
+    return jax.dtypes.canonicalize_dtype(
+        keras.backend.standardize_dtype(tensor.dtype)
+    )
+
+
+def signature(args, kwargs):
+    """The arguments as `KerasTensor`s: what to build from another time."""
+    kwargs = {k: v for k, v in kwargs.items() if k != "training"}
+
+    def symbol(leaf):
+        if not _is_tensor(leaf):
+            return leaf
+        shape = [d if isinstance(d, int) else None for d in leaf.shape]
+        return keras.KerasTensor(shape, str(_dtype(leaf)))
+
+    return jax.tree.map(
+        symbol, (args, kwargs), is_leaf=lambda x: not _is_container(x)
+    )

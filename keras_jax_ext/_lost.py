@@ -1,0 +1,72 @@
+"""Variables that a trace makes and nobody keeps: who made them, and where."""
+
+import sys
+
+import keras
+
+from keras_jax_ext import _frame, _keras
+from keras_jax_ext._arguments import DeclarationError
+
+
+def check_kept(owner, kept, trace):
+    """Variables made in the trace must belong to somebody.
+
+    A stock layer that is constructed in `call` has its weights made anew at
+    each trace; nothing would ever train them.
+
+    Args:
+        owner: The layer whose `call` was traced.
+        kept: Set of ids of the variables that somebody keeps, and of those
+            that waited for values before the trace.
+        trace: Function that runs the trace once more.
+    """
+    orphans = [v for v in _keras.uninitialized_variables() if id(v) not in kept]
+    if not orphans:
+        return
+    for made, line in _constructed_in(trace):
+        lost = {id(v) for v in getattr(made, "variables", [made])} - kept
+        if lost:
+            raise _lost_error(owner, made, line)
+
+
+def _constructed_in(trace):
+    """The layers and variables that a trace constructs, with user lines."""
+    codes = {
+        cls.__init__.__code__
+        for cls in (keras.Layer, keras.Variable, keras.metrics.Metric)
+    }
+    found = []
+
+    def watch(frame, event, arg):
+        if event == "call" and frame.f_code in codes:
+            found.append((frame.f_locals["self"], _frame.user_line()))
+
+    previous = sys.getprofile()
+    sys.setprofile(watch)
+    try:
+        trace()
+    finally:
+        sys.setprofile(previous)
+    return found
+
+
+def _lost_error(owner, made, line):
+    cls = type(made)
+    if isinstance(made, keras.Variable):
+        what, fix = "variable", "Make it with `self.add_weight(name=...)`."
+    elif isinstance(made, keras.Layer):
+        namespace = getattr(keras.layers, cls.__name__, None) is cls
+        inline = (
+            f"layers.{cls.__name__}, with `from keras_jax_ext import layers`"
+            if namespace
+            else f"keras_jax_ext.inline({cls.__name__})"
+        )
+        what, fix = "stock layer", f"Use {inline}, or make it in `__init__`."
+    else:
+        what, fix = "metric", "Make it in `__init__`."
+    return DeclarationError(
+        f"A {what} made in `call` is made anew at each trace, so nothing "
+        f"keeps it and it never learns. Received: {cls.__name__} "
+        f"{made.name!r} in the `call` of {type(owner).__name__}, at {line}. "
+        f"{fix}"
+    )
