@@ -9,10 +9,10 @@ import abc
 import inspect
 from typing import TYPE_CHECKING
 
+from keras_jax_ext import _abstract, _build, _frame, _keras, _scope
+
 import jax
 import keras
-
-from keras_jax_ext import _abstract, _build, _frame, _keras, _scope
 
 if TYPE_CHECKING:
     from keras.layers import *  # noqa: F403 (editors complete the names)

@@ -4,10 +4,10 @@ import functools
 import inspect
 import re
 
-import keras
-
 from keras_jax_ext import _frame, _keras
 from keras_jax_ext.layers import Layer
+
+import keras
 
 
 class _ModelMeta(type(Layer)):  # type: ignore[misc]

@@ -1,5 +1,8 @@
 """Bad declarations: each a clear error, and the model unchanged after it."""
 
+import keras_jax_ext as kje
+from keras_jax_ext import layers
+
 import jax
 import jax.numpy as jnp
 import keras
@@ -7,9 +10,6 @@ import numpy as np
 import pytest
 import zoo
 from zoo import X
-
-import keras_jax_ext as kje
-from keras_jax_ext import layers
 
 HERE = r"test_inline_errors\.py:\d+"
 
