@@ -100,6 +100,7 @@ class Model(_keras.PathName, Layer, keras.Model, metaclass=_ModelMeta):
         **kwargs,
     ):
         """As `keras.Model.stateless_call`, with `call`'s arguments spread."""
+        _keras.check_fresh(f"{type(self).__name__} {self.name!r}")
         args, kwargs = self._spread(args, kwargs)
         return super().stateless_call(
             trainable_variables,
@@ -133,6 +134,11 @@ class Model(_keras.PathName, Layer, keras.Model, metaclass=_ModelMeta):
                 f"as a tuple or a dict of them. Received: {received}."
             )
         return args, kwargs
+
+    def compile(self, *args, **kwargs):
+        """As `keras.Model.compile`."""
+        _keras.check_fresh(f"{type(self).__name__} {self.name!r}")
+        super().compile(*args, **kwargs)
 
     def save(self, filepath, *args, **kwargs):
         """As `keras.Model.save`; a model without its weights is refused."""

@@ -273,6 +273,21 @@ def test_inputs_that_do_not_fit_call(inputs, match):
         zoo.Pair()(inputs)
 
 
+def without_self(x):
+    return layers.Dense(3)(x)
+
+
+def without_inputs(self, training=False):
+    return self
+
+
+@pytest.mark.parametrize("call", [without_self, without_inputs])
+def test_a_call_without_self_or_inputs(call):
+    match = r"takes `self` and at least one input. Received: Net.call\("
+    with pytest.raises(TypeError, match=match):
+        model_of(call)
+
+
 @pytest.mark.parametrize("method", ["save", "save_weights"])
 def test_a_model_that_was_never_built_is_not_saved(method, tmp_path):
     path = tmp_path / f"model{'.weights.h5' if 'w' in method else '.keras'}"
