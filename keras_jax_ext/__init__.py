@@ -4,7 +4,7 @@ __version__ = "0.1.0"
 
 # First: chooses the JAX backend, before anything else imports keras.
 from keras_jax_ext import _keras as _keras
-from keras_jax_ext import layers, models
+from keras_jax_ext import layers, models, optimizers
 from keras_jax_ext.layers import Layer
 from keras_jax_ext.models import Model, Sequential
 
@@ -14,4 +14,5 @@ __all__ = [
     "Sequential",
     "layers",
     "models",
+    "optimizers",
 ]

@@ -88,3 +88,28 @@ def check_fresh(what):
             "`keras.config.set_backend`, and can no longer be used. "
             "Import keras and keras_jax_ext again, and make it anew."
         )
+
+
+# --- optimizers ---------------------------------------------------------------
+
+
+def layout_for(shape, variable=None):
+    """Where an optimizer's variable lives, or `None` without a distribution.
+
+    Args:
+        shape: Tuple of integers, the shape of the new variable.
+        variable: The model's variable that it belongs to, if any. One of the
+            same shape gives its layout; anything else is replicated, since the
+            rules of a `LayoutMap` are about the model's variables.
+    """
+    if variable is not None and tuple(variable.shape) == tuple(shape):
+        # Private, as in Keras's own `add_variable_from_reference`; replaced
+        # by: a public `Variable.layout`.
+        layout = getattr(variable, "_layout", None)
+        if layout is not None:
+            return layout
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        return None
+    axes = [None] * len(shape)
+    return keras.distribution.TensorLayout(axes, distribution.device_mesh)

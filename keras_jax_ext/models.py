@@ -2,8 +2,17 @@
 
 import keras
 
+from keras_jax_ext import optimizers
 
-class Model(keras.Model):
+
+class _OptaxInCompile(keras.Model):
+    """Accept an optax transformation in `compile`."""
+
+    def compile(self, optimizer="rmsprop", *args, **kwargs):
+        super().compile(optimizers.get(optimizer), *args, **kwargs)
+
+
+class Model(_OptaxInCompile):
     """A Keras model whose layers are declared where they are used."""
 
 
