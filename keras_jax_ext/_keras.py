@@ -113,3 +113,16 @@ def layout_for(shape, variable=None):
         return None
     axes = [None] * len(shape)
     return keras.distribution.TensorLayout(axes, distribution.device_mesh)
+
+
+def update_metrics(model, metrics_variables, loss, x, y, y_pred, sample_weight):
+    """Update the metrics of a step, as a pure function.
+
+    Returns:
+        `(logs, metrics_variables)`.
+    """
+    # Private, the last part of Keras's own `train_step`; replaced by: a public
+    # stateless `compute_metrics`.
+    return model._update_metrics_variables(
+        metrics_variables, loss, x, y, y_pred, sample_weight
+    )

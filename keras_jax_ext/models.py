@@ -2,17 +2,10 @@
 
 import keras
 
-from keras_jax_ext import optimizers
+from keras_jax_ext._optax_step import OptaxTraining
 
 
-class _OptaxInCompile(keras.Model):
-    """Accept an optax transformation in `compile`."""
-
-    def compile(self, optimizer="rmsprop", *args, **kwargs):
-        super().compile(optimizers.get(optimizer), *args, **kwargs)
-
-
-class Model(_OptaxInCompile):
+class Model(OptaxTraining, keras.Model):
     """A Keras model whose layers are declared where they are used."""
 
 

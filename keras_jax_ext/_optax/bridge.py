@@ -3,24 +3,24 @@
 import contextlib
 import inspect
 import logging
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from keras_jax_ext._optax import asking
 from keras_jax_ext._optax.lazy import optax
 from keras_jax_ext._optax.parameters import Parameters
 from keras_jax_ext._optax.slots import Slots
-
-EXTRA_ARGUMENTS = ("value", "grad", "value_fn", "obj_fn", "grad_fn")
 
 
 class GivenLoss(NamedTuple):
     """What a train step knows about the loss, for the extra arguments."""
 
     value: jax.Array
-    gradients: list  # one a trainable variable, as differentiated
-    value_fn: object  # from a list of trainable values to the loss
+    gradients: dict  # as differentiated, by the id of the variable
+    value_fn: Callable  # from a dict of values, by id, to the loss
 
 
 def is_transformation(value):
@@ -30,15 +30,6 @@ def is_transformation(value):
         and callable(getattr(value, "init", None))
         and callable(getattr(value, "update", None))
     )
-
-
-def _accepted(update):
-    """Names of the extra arguments that `update` can be called with."""
-    parameters = inspect.signature(update).parameters.values()
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        return EXTRA_ARGUMENTS
-    names = {p.name for p in parameters}
-    return tuple(n for n in EXTRA_ARGUMENTS if n in names)
 
 
 @contextlib.contextmanager
@@ -99,10 +90,14 @@ class Bridge:
 
     def __init__(self, transformation, variables):
         self.transformation = transformation
+        self.variables = list(variables)
         self.parameters = Parameters(variables)
         params = self.parameters.tree([v.value for v in variables])
         state = self._init(params)
         self.slots = Slots(state, self.parameters)
+        self.has_evaluation_weights = bool(
+            nodes_of((WithSlowWeights, optax.contrib.ScheduleFreeState), state)
+        )
         self.needs = self._probe(params, state)
 
     def _init(self, params):
@@ -112,7 +107,7 @@ class Bridge:
             if nodes_of(optax.LookaheadState, state):
                 pair = optax.LookaheadParams.init_synced(params)
                 state = self.transformation.init(pair)
-                return WithSlowWeights(state, slow=params)
+                state = WithSlowWeights(state, slow=params)
         except Exception as e:
             raise ValueError(
                 "`init` of the optax transformation failed on the variables "
@@ -120,6 +115,13 @@ class Bridge:
                 "must fit this tree: make them with "
                 "`kje.optimizers.mask_by_path` and `label_by_path`."
             ) from e
+        if nodes_of(optax.contrib.DifferentiallyPrivateAggregateState, state):
+            raise ValueError(
+                "Differentially private optimizers need one gradient an "
+                "example, and `fit` computes the gradient of the batch. "
+                f"Received: transformation={self.transformation}. Use another "
+                "optimizer, or write the training loop with optax."
+            )
         return state
 
     def _update(self, gradients, state, params, extra):
@@ -137,14 +139,16 @@ class Bridge:
 
     def _probe(self, params, state):
         """Names of the extra arguments without which `update` fails."""
+        if not asking.may_ask(self.transformation.update):
+            return ()
         every = _extra_arguments(
             jnp.zeros(()),
             params,
             lambda p: sum(jnp.sum(x).real for x in jax.tree.leaves(p)),
         )
-        accepted = _accepted(self.transformation.update)
+        accepted = asking.accepted(self.transformation.update)
         causes = []
-        for names in ((), ("value",), EXTRA_ARGUMENTS):
+        for names in ((), ("value",), asking.EXTRA_ARGUMENTS):
             extra = {n: every[n] for n in names if n in accepted}
             try:
                 _, after = jax.eval_shape(
@@ -158,7 +162,10 @@ class Bridge:
                 continue
             self._check_structure(state, after)
             return tuple(extra)
-        raise self._cannot_update(state, params) from causes[0]
+        raise ValueError(
+            "`update` of the optax transformation failed on gradients of "
+            f"this model. Received: gradients={_shapes(params)}."
+        ) from causes[0]
 
     def _check_structure(self, before, after):
         structures: list[Any] = [jax.tree.structure(t) for t in (before, after)]
@@ -169,29 +176,15 @@ class Bridge:
                 f"{structures[1]} after {structures[0]}."
             )
 
-    def _cannot_update(self, state, params):
-        if nodes_of(optax.contrib.DifferentiallyPrivateAggregateState, state):
-            return ValueError(
-                "Differentially private optimizers need one gradient an "
-                "example, and `fit` computes the gradient of the batch. "
-                f"Received: transformation={self.transformation}. Use another "
-                "optimizer, or write the training loop with optax."
-            )
-        return ValueError(
-            "`update` of the optax transformation failed on gradients of "
-            f"this model. Received: gradients={_shapes(params)}."
-        )
-
     def step(self, gradients, given=None):
         """Update the model's variables and the state.
 
         Args:
             gradients: List with one gradient a variable, `None` for those
                 that stay as they are, slots included.
-            given: `GivenLoss` of this step, of lists in the order of the
-                variables. Only needed if `needs` is not empty.
+            given: `GivenLoss` of this step, where `needs` is not empty.
         """
-        variables = self.parameters.variables
+        variables = self.variables
         missing = {i for i, g in enumerate(gradients) if g is None}
         gradients = [
             jnp.zeros(v.shape, v.dtype)
@@ -210,15 +203,58 @@ class Bridge:
                 variables[i].assign(value)
         self.slots.write(state, untouched=missing)
 
+    @property
+    def needs_functions(self):
+        """Whether an update evaluates the loss anew."""
+        return "value_fn" in self.needs
+
+    def evaluation_weights(self):
+        """Weights to evaluate with where they differ from the trained ones.
+
+        Returns:
+            List of pairs of a variable and its value, empty for most
+            transformations.
+        """
+        state = self.slots.read()
+        values: list = [None] * len(self.variables)
+        if isinstance(state, WithSlowWeights):
+            values = self.parameters.values(state.slow)
+        trained = self.parameters.tree([v.value for v in self.variables])
+        for node in nodes_of(optax.contrib.ScheduleFreeState, state):
+            values = self._averaged(node, trained, values)
+        pairs = zip(self.variables, values, strict=True)
+        return [(v, value) for v, value in pairs if value is not None]
+
+    def _averaged(self, node, trained, values):
+        """`values`, with those that a schedule-free state is about."""
+
+        def is_masked(leaf):
+            return isinstance(leaf, optax.MaskedNode)
+
+        seen = jax.tree.map(
+            lambda z, y: z if is_masked(z) else y,
+            node.z,
+            trained,
+            is_leaf=is_masked,
+        )
+        averaged = optax.contrib.schedule_free_eval_params(node, seen)
+        leaves = self.parameters.values(averaged)
+        return [
+            old if is_masked(new) else new
+            for old, new in zip(values, leaves, strict=True)
+        ]
+
     def _extra(self, given):
         if not self.needs:
             return {}
-        tree, values = self.parameters.tree, self.parameters.values
-        every = _extra_arguments(
-            given.value,
-            tree(given.gradients),
-            lambda params: given.value_fn(values(params)),
-        )
+        parameters, ids = self.parameters, [id(v) for v in self.variables]
+
+        def value_fn(params):
+            values = parameters.values(params)
+            return given.value_fn(dict(zip(ids, values, strict=True)))
+
+        gradients = parameters.tree([given.gradients[i] for i in ids])
+        every = _extra_arguments(given.value, gradients, value_fn)
         return {name: every[name] for name in self.needs}
 
 

@@ -15,14 +15,19 @@ class PathPart(str):
     another order when automatic names pass nine. Equal to the plain string.
     """
 
-    __slots__ = ()
+    __slots__ = ("sort_key",)
+    sort_key: list
 
-    def _sort_key(self):
-        parts = re.split(r"(\d+)", self)
-        return [int(p) if i % 2 else p for i, p in enumerate(parts)]
+    def __new__(cls, text):
+        part = super().__new__(cls, text)
+        pieces = re.split(r"(\d+)", text)
+        part.sort_key = [int(p) if i % 2 else p for i, p in enumerate(pieces)]
+        return part
 
     def __lt__(self, other):
-        return self._sort_key() < PathPart(other)._sort_key()
+        if not isinstance(other, PathPart):
+            other = PathPart(other)
+        return self.sort_key < other.sort_key
 
 
 def _unique_paths(variables):

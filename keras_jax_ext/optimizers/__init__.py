@@ -4,10 +4,20 @@ import inspect
 
 import keras
 
-from keras_jax_ext._optax.bridge import is_transformation
-from keras_jax_ext.optimizers._optax_optimizer import OptaxOptimizer
+from keras_jax_ext._optax.bridge import GivenLoss, is_transformation
+from keras_jax_ext.optimizers._evaluation import evaluation_weights
+from keras_jax_ext.optimizers._optax_optimizer import (
+    OptaxOptimizer,
+    optax_optimizers,
+)
 
-__all__ = ["OptaxOptimizer", "get"]
+__all__ = [
+    "GivenLoss",
+    "OptaxOptimizer",
+    "evaluation_weights",
+    "get",
+    "optax_optimizers",
+]
 
 
 def get(identifier):

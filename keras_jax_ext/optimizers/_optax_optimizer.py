@@ -1,5 +1,6 @@
 """`OptaxOptimizer`: any optax transformation as a Keras optimizer."""
 
+import contextlib
 from typing import Any
 
 import keras
@@ -100,6 +101,14 @@ class OptaxOptimizer(keras.optimizers.Optimizer):
         bridge = Bridge(self._source.transformation, own)
         if self._now.pending_rate is not None:
             self._source.check_settable(self._now.pending_rate, bridge.slots)
+        if bridge.needs and not self._now.loss_is_given:
+            raise ValueError(
+                "This optax transformation needs the loss when it updates, "
+                "which only the train step of a kje model gives. Received: "
+                f"transformation={self._source.given}, which needs "
+                f"{list(bridge.needs)}. Use `kje.Model`, `kje.Sequential` or "
+                "`kje.extend(model)` and pass this optimizer to its `compile`."
+            )
         # From here nothing fails, so that nothing is left half built.
         super().build(variables)
         bridge.slots.create(self)
@@ -121,8 +130,8 @@ class OptaxOptimizer(keras.optimizers.Optimizer):
         gradient_of = {
             id(v): g for v, g in zip(trainable_variables, grads, strict=True)
         }
-        own = self._bridge.parameters.variables
-        self._bridge.step([gradient_of.get(id(v)) for v in own])
+        gradients = [gradient_of.get(id(v)) for v in self._bridge.variables]
+        self._bridge.step(gradients, self._now.given)
 
     @property
     def learning_rate(self):
@@ -156,8 +165,71 @@ class OptaxOptimizer(keras.optimizers.Optimizer):
         else:
             self._rate_in_state().assign(learning_rate)
 
+    def check_model(self, variables, *, whole):
+        """Raise if this optimizer was built for other variables.
+
+        Args:
+            variables: List of the trainable variables of a model.
+            whole: Whether this optimizer updates all of them.
+        """
+        if not self.built:
+            return
+        given = {id(v): v.path for v in variables}
+        own = {id(v): v.path for v in self._trainable_variables}
+        strange = own.keys() - given.keys()
+        if whole:
+            strange |= given.keys() - own.keys()
+        if strange:
+            paths = sorted({**given, **own}[i] for i in strange)
+            raise ValueError(
+                "An optimizer can only train the variables that it was built "
+                "for: it belongs to one model, and to the weights that were "
+                f"trainable then. Received: name={self.name!r}, which differs "
+                f"in {paths[:5]}. Pass a new optimizer to `compile`."
+            )
+
+    def refuse_functions(self, situation, fix):
+        """Raise if an update evaluates the loss, which `situation` changes."""
+        if self._bridge is not None and self._bridge.needs_functions:
+            raise ValueError(
+                "An optax transformation that evaluates the loss itself, as "
+                f"line searches do, cannot work {situation}. Received: "
+                f"transformation={self._source.given}. {fix}"
+            )
+
+    def evaluation_weights(self):
+        """Pairs of a variable and the value to evaluate it with, if other."""
+        if self._bridge is None or not self._bridge.has_evaluation_weights:
+            return []
+        return self._bridge.evaluation_weights()
+
+    def expect_loss(self):
+        """Note that the train step will run within `given_loss`."""
+        self._now.loss_is_given = True
+
+    @property
+    def needs_loss(self):
+        """Names of the extra arguments that the transformation needs."""
+        return () if self._bridge is None else self._bridge.needs
+
+    @contextlib.contextmanager
+    def given_loss(self, given):
+        """Have the loss of a train step at hand for the extra arguments."""
+        self._now.given = given
+        try:
+            yield
+        finally:
+            self._now.given = None
+
     def _rate_in_state(self):
         if self._bridge is None:
             return None
         held = self._bridge.slots.find(*RATE)
         return held[0] if len(held) == 1 else None
+
+
+def optax_optimizers(optimizer):
+    """The `OptaxOptimizer` instances within a Keras optimizer, or itself."""
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    every = getattr(optimizer, "optimizers", [optimizer])
+    return [each for each in every if isinstance(each, OptaxOptimizer)]
