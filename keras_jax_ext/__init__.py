@@ -1,5 +1,7 @@
 """Keras 3 on JAX, shorter to write and faster to train."""
 
+import importlib
+
 __version__ = "0.1.0"
 
 # First: chooses the JAX backend, before anything else imports keras.
@@ -14,5 +16,13 @@ __all__ = [
     "Sequential",
     "layers",
     "models",
+    "optax",
     "optimizers",
 ]
+
+
+def __getattr__(name):
+    # Not imported above: optax itself takes a third of a second.
+    if name == "optax":
+        return importlib.import_module("keras_jax_ext.optax")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

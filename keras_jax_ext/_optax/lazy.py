@@ -5,8 +5,11 @@ from typing import Any
 
 
 class _Lazy:
+    def module(self):
+        return importlib.import_module("optax")
+
     def __getattr__(self, name):
-        return getattr(importlib.import_module("optax"), name)
+        return getattr(self.module(), name)
 
 
 optax: Any = _Lazy()

@@ -5,6 +5,7 @@ import inspect
 import keras
 
 from keras_jax_ext._optax.bridge import GivenLoss, is_transformation
+from keras_jax_ext.optimizers._by_path import label_by_path, mask_by_path
 from keras_jax_ext.optimizers._evaluation import evaluation_weights
 from keras_jax_ext.optimizers._optax_optimizer import (
     OptaxOptimizer,
@@ -16,6 +17,8 @@ __all__ = [
     "OptaxOptimizer",
     "evaluation_weights",
     "get",
+    "label_by_path",
+    "mask_by_path",
     "optax_optimizers",
 ]
 

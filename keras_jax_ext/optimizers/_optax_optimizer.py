@@ -6,7 +6,12 @@ from typing import Any
 import keras
 
 from keras_jax_ext._optax.bridge import Bridge
-from keras_jax_ext.optimizers._source import RATE, SETTABLE_RATE, Source
+from keras_jax_ext.optimizers._source import (
+    RATE,
+    SETTABLE_RATE,
+    Source,
+    from_file,
+)
 
 
 class _Now:
@@ -146,9 +151,7 @@ class OptaxOptimizer(keras.optimizers.Optimizer):
         if rate is None:
             rate = self._now.pending_rate
         if rate is None:
-            rate = self._source.rate_at(
-                0 if self._bridge is None else self._iterations
-            )
+            rate = self._source.rate_at(self._updates())
         if rate is None:
             raise ValueError(
                 "The learning rate of this optax transformation cannot be "
@@ -164,6 +167,30 @@ class OptaxOptimizer(keras.optimizers.Optimizer):
             self._now.pending_rate = learning_rate
         else:
             self._rate_in_state().assign(learning_rate)
+
+    def get_config(self):
+        """The constructor's arguments, the transformation as it was made.
+
+        A transformation made by optax itself is a closure, which no file can
+        hold; make it with `from keras_jax_ext import optax`.
+        """
+        config = super().get_config()
+        del config["weight_decay"]
+        config |= {"learning_rate": None, **self._source.get_config()}
+        if isinstance(config["learning_rate"], float):
+            config["learning_rate"] = float(self.learning_rate)
+        return config
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """Make an optimizer from `get_config`.
+
+        Args:
+            config: Dict from `get_config`.
+            custom_objects: Dict that may hold `"optax_tx"`, a transformation
+                for a file that could not keep it. Defaults to `None`.
+        """
+        return cls(**from_file(dict(config), custom_objects))
 
     def check_model(self, variables, *, whole):
         """Raise if this optimizer was built for other variables.
@@ -220,6 +247,13 @@ class OptaxOptimizer(keras.optimizers.Optimizer):
             yield
         finally:
             self._now.given = None
+
+    def _updates(self):
+        """How often the transformation updated: not every step need do so."""
+        if self._bridge is None:
+            return 0
+        counts = self._bridge.slots.find("count")
+        return counts[-1] if counts else None
 
     def _rate_in_state(self):
         if self._bridge is None:

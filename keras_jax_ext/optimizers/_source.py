@@ -3,8 +3,10 @@
 import inspect
 
 import jax
+import keras
 import numpy as np
 
+from keras_jax_ext._optax import recording, saving
 from keras_jax_ext._optax.bridge import is_transformation
 from keras_jax_ext._optax.lazy import optax
 
@@ -98,9 +100,24 @@ class Source:
 
     def rate_at(self, count):
         """The learning rate as given, after `count` updates, if known."""
-        if callable(self.learning_rate):
-            return self.learning_rate(count)
-        return self.learning_rate
+        rate = self.learning_rate
+        if rate is None:
+            rates = recording.learning_rates(recording.recipe_of(self.given))
+            rate = rates[0] if len(rates) == 1 else None
+        if callable(rate):
+            return None if count is None else rate(count)
+        return rate
+
+    def get_config(self):
+        """What a file keeps, as far as a file can."""
+        try:
+            return {
+                "transformation": saving.encode(self.given),
+                "arguments": saving.encode(self.arguments),
+                "learning_rate": saving.encode(self.learning_rate),
+            }
+        except saving.CannotSaveError as e:
+            return {"transformation": None, "reason": str(e)}
 
     def check_settable(self, learning_rate, slots=None):
         """Raise if a learning rate cannot be set to `learning_rate`."""
@@ -121,6 +138,24 @@ class Source:
             f"Received: learning_rate={learning_rate}, "
             f"transformation={self.given}. {fix}"
         )
+
+
+def from_file(config, custom_objects=None):
+    """The arguments that make an `OptaxOptimizer`, from `get_config`."""
+    reason = config.pop("reason", None)
+    if config["transformation"] is None:
+        given = keras.saving.get_registered_object("optax_tx", custom_objects)
+        if given is None:
+            raise ValueError(
+                "The file has the state of an optax transformation, but not "
+                f"the transformation itself. Received: {reason} Load with "
+                '`custom_objects={"optax_tx": transformation}`.'
+            )
+        return {**config, "transformation": given}
+    arguments = saving.decode(config.pop("arguments"))
+    for name in ("transformation", "learning_rate"):
+        config[name] = saving.decode(config[name])
+    return {**config, **arguments}
 
 
 def _name(function):
