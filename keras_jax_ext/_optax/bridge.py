@@ -94,6 +94,8 @@ class Bridge:
         self.parameters = Parameters(variables)
         params = self.parameters.tree([v.value for v in variables])
         state = self._init(params)
+        if nodes_of(optax.MonitorState, state):
+            state = self._measured(params, state)
         self.slots = Slots(state, self.parameters)
         self.has_evaluation_weights = bool(
             nodes_of((WithSlowWeights, optax.contrib.ScheduleFreeState), state)
@@ -123,6 +125,21 @@ class Bridge:
                 "optimizer, or write the training loop with optax."
             )
         return state
+
+    def _measured(self, params, state):
+        """The state with a place for what is measured by the first update."""
+        _, after = jax.eval_shape(
+            lambda g, s, p: self._update(g, s, p, {}), params, state, params
+        )
+        known = dict(jax.tree_util.tree_flatten_with_path(state)[0])
+
+        def fill(path, leaf):
+            if path in known:
+                return known[path]
+            is_float = jnp.issubdtype(leaf.dtype, jnp.inexact)
+            return jnp.full(leaf.shape, jnp.nan if is_float else 0, leaf.dtype)
+
+        return jax.tree_util.tree_map_with_path(fill, after)
 
     def _update(self, gradients, state, params, extra):
         """One update, as a pure function of trees."""
