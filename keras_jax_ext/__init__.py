@@ -1,10 +1,12 @@
 """Keras 3 on JAX, shorter to write and faster to train."""
 
+import importlib
+
 __version__ = "0.1.0"
 
 # First: chooses the JAX backend, before anything else imports keras.
 from keras_jax_ext import _keras as _keras
-from keras_jax_ext import layers, models
+from keras_jax_ext import layers, models, optimizers
 from keras_jax_ext._scope import inline
 from keras_jax_ext.layers import Layer
 from keras_jax_ext.models import Model, Sequential
@@ -16,4 +18,13 @@ __all__ = [
     "inline",
     "layers",
     "models",
+    "optax",
+    "optimizers",
 ]
+
+
+def __getattr__(name):
+    # Not imported above: optax itself takes a third of a second.
+    if name == "optax":
+        return importlib.import_module("keras_jax_ext.optax")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -257,3 +257,41 @@ def register_like(cls, original):
     names = object_registration.GLOBAL_CUSTOM_NAMES
     if original in names:
         names[cls] = names[original]
+
+
+# --- optimizers ---------------------------------------------------------------
+
+
+def layout_for(shape, variable=None):
+    """Where an optimizer's variable lives, or `None` without a distribution.
+
+    Args:
+        shape: Tuple of integers, the shape of the new variable.
+        variable: The model's variable that it belongs to, if any. One of the
+            same shape gives its layout; anything else is replicated, since the
+            rules of a `LayoutMap` are about the model's variables.
+    """
+    if variable is not None and tuple(variable.shape) == tuple(shape):
+        # Private, as in Keras's own `add_variable_from_reference`; replaced
+        # by: a public `Variable.layout`.
+        layout = getattr(variable, "_layout", None)
+        if layout is not None:
+            return layout
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        return None
+    axes = [None] * len(shape)
+    return keras.distribution.TensorLayout(axes, distribution.device_mesh)
+
+
+def update_metrics(model, metrics_variables, loss, x, y, y_pred, sample_weight):
+    """Update the metrics of a step, as a pure function.
+
+    Returns:
+        `(logs, metrics_variables)`.
+    """
+    # Private, the last part of Keras's own `train_step`; replaced by: a public
+    # stateless `compute_metrics`.
+    return model._update_metrics_variables(
+        metrics_variables, loss, x, y, y_pred, sample_weight
+    )

@@ -5,6 +5,7 @@ import inspect
 import re
 
 from keras_jax_ext import _frame, _keras
+from keras_jax_ext._optax_step import OptaxTraining
 from keras_jax_ext.layers import Layer
 
 import keras
@@ -19,7 +20,13 @@ class _ModelMeta(type(Layer)):  # type: ignore[misc]
         return super().__call__(*args, **kwargs)
 
 
-class Model(_keras.PathName, Layer, keras.Model, metaclass=_ModelMeta):
+class Model(
+    OptaxTraining,
+    _keras.PathName,
+    Layer,
+    keras.Model,
+    metaclass=_ModelMeta,
+):
     """A Keras model whose layers may be declared where they are used.
 
     Everything that works with `keras.Model` works here: subclassing, the

@@ -1,0 +1,1 @@
+"""Optax bound to the variables of a model; no Keras optimizer here."""

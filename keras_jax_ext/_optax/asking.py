@@ -1,0 +1,80 @@
+"""Which extra arguments a transformation may ask for, read from its code."""
+
+import functools
+import inspect
+import types
+
+EXTRA_ARGUMENTS = ("value", "grad", "value_fn", "obj_fn", "grad_fn")
+
+
+def accepted(update):
+    """Names of the extra arguments that `update` can be called with."""
+    parameters = inspect.signature(update).parameters.values()
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return EXTRA_ARGUMENTS
+    names = {p.name for p in parameters}
+    return tuple(n for n in EXTRA_ARGUMENTS if n in names)
+
+
+def may_ask(update):
+    """Whether anything that `update` can reach may need an extra argument.
+
+    Transformations are closures over closures. Where all of them are optax's
+    and none names an extra argument, nothing has to be traced to know that
+    none is needed: tracing takes most of the time of a build.
+    """
+    return any(_asks(function) for function in _reachable(update))
+
+
+def _asks(function):
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # built-in, without a signature
+        return False
+    foreign = not (function.__module__ or "").startswith("optax.")
+    return any(
+        p.name in EXTRA_ARGUMENTS or (foreign and p.kind is p.VAR_KEYWORD)
+        for p in parameters
+    )
+
+
+def _reachable(start):
+    """The functions among what `start` closes over, itself included."""
+    stack, seen = [start], set()
+    while stack:
+        value = stack.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if inspect.isfunction(value):
+            yield value
+        stack.extend(_contents(value))
+
+
+def _contents(value):
+    if inspect.isfunction(value):
+        cells = value.__closure__ or ()
+        return [c.cell_contents for c in cells if _is_filled(c)]
+    if inspect.ismethod(value):
+        return [value.__func__, value.__self__]
+    if isinstance(value, functools.partial):
+        return [value.func, *value.args, *value.keywords.values()]
+    if isinstance(value, (tuple, list, set)):
+        return list(value)
+    if isinstance(value, dict):
+        return list(value.values())
+    if isinstance(value, (type, types.ModuleType)):
+        return []
+    methods = [getattr(value, n, None) for n in ("__call__", "update")]
+    return [
+        *getattr(value, "__dict__", {}).values(),
+        *(m.__func__ for m in methods if inspect.ismethod(m)),
+    ]
+
+
+def _is_filled(cell):
+    try:
+        cell.cell_contents  # noqa: B018 (raises if the name is not bound yet)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,175 @@
+"""Transformations that remember how they were made, so they can be saved.
+
+A transformation is a pair of closures, and closures are not saved. The
+functions here return what optax returns, together with the call that made it.
+"""
+
+import functools
+import inspect
+import types
+from typing import Any
+
+from keras_jax_ext._optax.lazy import optax
+
+RECIPE = "_keras_jax_ext_recipe"
+# These make transformations and are not annotated to do so.
+_UNANNOTATED = (
+    "contrib.dog",
+    "contrib.dowg",
+    "contrib.hutchinson_estimator_diag_hessian",
+    "monitor",
+    "scale_by_factored_rms",
+)
+# What they return is called once more, as `inject_hyperparams(adam)(1e-3)`.
+FACTORIES = ("inject_hyperparams", "schedules.inject_hyperparams")
+
+
+class Name:
+    """A public name of optax, dotted, such as `"contrib.sam"`."""
+
+    def __init__(self, name):
+        self.name = name
+
+
+class Call:
+    """A call: who was called (a `Name`, or a `Call`), and with what."""
+
+    def __init__(self, callee, args, kwargs):
+        self.callee = callee
+        self.args = args
+        self.kwargs = kwargs
+
+
+def _is_public(name, value):
+    if isinstance(value, functools.partial):  # `optax.nadam` is one
+        value = value.func
+    module = getattr(value, "__module__", None) or value.__name__
+    return not name.startswith("_") and str(module).startswith("optax.")
+
+
+@functools.cache
+def public_names():
+    """What optax offers, by dotted name; of several names the first is used.
+
+    Nothing else is ever looked up for a file that is loaded.
+    """
+    top = vars(optax.module())
+    found = {n: v for n, v in top.items() if callable(v) and _is_public(n, v)}
+    for folder, module in top.items():
+        if isinstance(module, types.ModuleType) and _is_public(folder, module):
+            for name, value in vars(module).items():
+                if callable(value) and _is_public(name, value):
+                    found[f"{folder}.{name}"] = value
+    return found
+
+
+@functools.cache
+def _names_by_id():
+    return {id(v): n for n, v in reversed(public_names().items())}
+
+
+def name_of(value):
+    """The public name of a function or class of optax, or `None`."""
+    recipe = recipe_of(value)
+    if isinstance(recipe, Name):
+        return recipe.name
+    return _names_by_id().get(id(value))
+
+
+@functools.cache
+def makes(name):
+    """Whether calling a public name makes a part of an optimizer.
+
+    The rest of optax computes on arrays, and may call what it is given.
+    """
+    value = public_names().get(name)
+    if value is None:
+        return False
+    if inspect.isclass(value):
+        if issubclass(value, (optax.MultiSteps, optax.GradientTransformation)):
+            return value is optax.MultiSteps
+        return hasattr(value, "_fields") or hasattr(
+            value, "__dataclass_fields__"
+        )
+    if value.__module__.startswith("optax.schedules") or (
+        name in _UNANNOTATED or name in FACTORIES
+    ):
+        return True
+    returned = inspect.signature(value).return_annotation
+    return "GradientTransformation" in str(returned)
+
+
+def recipe_of(value):
+    """How `value` was made, if it is known."""
+    return getattr(value, RECIPE, None)
+
+
+@functools.cache
+def _recorded_type(kind: Any):
+    return type(kind.__name__, (kind,), {"__doc__": kind.__doc__})
+
+
+def _remember(result, recipe):
+    """`result`, with its recipe where it can carry one."""
+    if isinstance(result, optax.GradientTransformation):
+        kind: Any = type(result)
+        result = _recorded_type(kind)(*result)
+        setattr(result, RECIPE, recipe)
+    elif isinstance(result, optax.MultiSteps):
+        setattr(result, RECIPE, recipe)
+    elif inspect.isfunction(result):
+        return recorded(result, recipe)
+    return result
+
+
+def recorded(function, recipe):
+    """A function that does the same and remembers its calls."""
+
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs):
+        result = function(*args, **kwargs)
+        return _remember(result, Call(recipe, args, kwargs))
+
+    setattr(wrapper, RECIPE, recipe)
+    return wrapper
+
+
+class Namespace(types.ModuleType):
+    """A module of optax whose functions remember their calls."""
+
+    def __init__(self, name, module):
+        super().__init__(name, module.__doc__)
+        self._module = module
+        self._prefix = name.partition(".")[2]
+
+    def __getattr__(self, name):
+        value = getattr(self._module, name)
+        path = f"{self._prefix}.{name}" if self._prefix else name
+        if isinstance(value, types.ModuleType):
+            return Namespace(f"optax.{path}", value)
+        is_class = inspect.isclass(value) and path != "MultiSteps"
+        if is_class or not callable(value) or not makes(path):
+            return value
+        return recorded(value, Name(path))
+
+    def __dir__(self):
+        return dir(self._module)
+
+
+def learning_rates(recipe):
+    """The values given as `learning_rate` anywhere in a recipe."""
+    if not isinstance(recipe, Call):
+        return []
+    found = [
+        rate
+        for part in (*recipe.args, *recipe.kwargs.values())
+        for each in (part.values() if isinstance(part, dict) else [part])
+        for rate in learning_rates(recipe_of(each))
+    ]
+    if isinstance(recipe.callee, Name):
+        signature = inspect.signature(public_names()[recipe.callee.name])
+        bound = signature.bind(*recipe.args, **recipe.kwargs)
+        bound.apply_defaults()
+        if bound.arguments.get("learning_rate") is not None:
+            found.append(bound.arguments["learning_rate"])
+    return found

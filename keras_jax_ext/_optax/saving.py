@@ -1,0 +1,188 @@
+"""Recipes of transformations as JSON, and back, by public names only."""
+
+import dataclasses
+import inspect
+
+from keras_jax_ext._optax import recording
+from keras_jax_ext._optax.lazy import optax
+from keras_jax_ext._optax.recording import Call, Name
+
+import jax
+import jax.numpy as jnp
+import keras
+import numpy as np
+
+_REGISTER = (
+    "Register a function with `@keras.saving.register_keras_serializable()`; "
+    "make transformations with `from keras_jax_ext import optax`."
+)
+
+
+class CannotSaveError(ValueError):
+    """A part of a transformation has no form in a file."""
+
+
+def encode(value):
+    """JSON for a recorded transformation, a schedule, or an argument."""
+    recipe = recording.recipe_of(value)
+    if recipe is not None:
+        return _encode_recipe(recipe)
+    name = recording.name_of(value)
+    if name is not None:
+        return {"optax": name}
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, list):
+        return [encode(v) for v in value]
+    if isinstance(value, dict):
+        return {"dict": [[encode(k), encode(v)] for k, v in value.items()]}
+    return _encode_record(value) or _encode_array(value) or _encode_code(value)
+
+
+def _encode_recipe(recipe):
+    if isinstance(recipe, Name):
+        return {"optax": recipe.name}
+    args = [encode(v) for v in recipe.args]
+    kwargs = {k: encode(v) for k, v in recipe.kwargs.items()}
+    callee = _encode_recipe(recipe.callee)
+    if callee.get("optax") in recording.FACTORIES:
+        (function,) = (*recipe.args, *recipe.kwargs.values())[:1]
+        if recording.name_of(function) is None:
+            raise CannotSaveError(
+                "Only functions of optax can be saved as what makes a "
+                f"transformation. Received: {function}. {_REGISTER}"
+            )
+    return {"call": callee, "args": args, "kwargs": kwargs}
+
+
+def _encode_record(value):
+    """Tuples, and what optax has of named tuples and dataclasses."""
+    name = recording.name_of(type(value))
+    if name is not None and recording.makes(name):
+        if hasattr(value, "_fields"):
+            fields = value._asdict()
+        else:
+            names = [f.name for f in dataclasses.fields(value)]
+            fields = {n: getattr(value, n) for n in names}
+        return _encode_recipe(Call(Name(name), (), fields))
+    is_closure = isinstance(value, optax.GradientTransformation)
+    if isinstance(value, tuple) and not is_closure:
+        return {"tuple": [encode(v) for v in value]}
+    return None
+
+
+def _encode_array(value):
+    if isinstance(value, jax.Array) and jnp.issubdtype(
+        value.dtype, jax.dtypes.prng_key
+    ):
+        data = np.asarray(jax.random.key_data(value)).tolist()
+        return {"key": data, "impl": str(jax.random.key_impl(value))}
+    if isinstance(value, (np.ndarray, np.generic, jax.Array)):
+        value = np.asarray(value)
+        return {"array": value.tolist(), "dtype": value.dtype.name}
+    if isinstance(value, np.dtype) or type(value) is type(jnp.float32):
+        return {"dtype": jnp.dtype(value).name}
+    return None
+
+
+def _encode_code(value):
+    """Registered functions by name, registered objects by their config."""
+    registered = keras.saving.get_registered_name(
+        value if inspect.isfunction(value) else type(value)
+    )
+    known = keras.saving.get_registered_object(registered)
+    if known is value:
+        return {"registered": registered}
+    is_schedule = isinstance(
+        value, keras.optimizers.schedules.LearningRateSchedule
+    )
+    if is_schedule or (known is not None and known is type(value)):
+        return {"object": keras.saving.serialize_keras_object(value)}
+    raise CannotSaveError(
+        f"This part of an optax transformation cannot be saved: {value!r} "
+        f"(of type {type(value)}). {_REGISTER}"
+    )
+
+
+def decode(config):
+    """What `encode` wrote. Runs nothing but public functions of optax."""
+    if isinstance(config, list):
+        return [decode(c) for c in config]
+    if not isinstance(config, dict):
+        return config
+    for kind, decoder in _DECODERS.items():
+        if kind in config:
+            return decoder(config)
+    raise _refusal("an entry of this kind", config)
+
+
+def _refusal(what, config):
+    return ValueError(
+        "A saved optax transformation is rebuilt from public names of optax "
+        f"and registered functions; it cannot hold {what}. Received: {config}."
+    )
+
+
+def _decode_name(config):
+    try:
+        value = recording.public_names()[config["optax"]]
+    except (KeyError, TypeError) as e:
+        raise _refusal("this name", config) from e
+    return recording.recorded(value, Name(config["optax"]))
+
+
+def _decode_call(config):
+    """A call of what makes transformations, or of what a factory returned."""
+    callee = config["call"]
+    inner = callee.get("call", callee) if isinstance(callee, dict) else {}
+    name = inner.get("optax") if isinstance(inner, dict) else None
+    allowed = recording.FACTORIES if inner is not callee else None
+    if not isinstance(name, str) or not recording.makes(name):
+        raise _refusal("a call of this", config)
+    if allowed is not None and name not in allowed:
+        raise _refusal("a call of what this returns", config)
+    args = [decode(c) for c in config.get("args", [])]
+    kwargs = {k: decode(c) for k, c in config.get("kwargs", {}).items()}
+    if name in recording.FACTORIES and inner is callee:
+        factory = [*args, *kwargs.values()][:1]
+        if not factory or recording.name_of(factory[0]) is None:
+            raise _refusal("a function of another library to call", config)
+    return decode(callee)(*args, **kwargs)
+
+
+def _decode_registered(config):
+    found = keras.saving.get_registered_object(config["registered"])
+    if found is None:
+        raise ValueError(
+            "A function that a saved optax transformation uses is not "
+            f"registered. Received: {config}. Import the module that "
+            "registers it first."
+        )
+    return found
+
+
+def _decode_object(config):
+    config = config["object"]
+    registered = keras.saving.get_registered_object(
+        config.get("registered_name")
+    )
+    if registered is None and config.get("module") != (
+        "keras.optimizers.schedules"
+    ):
+        raise _refusal("an object of an unregistered class", config)
+    return keras.saving.deserialize_keras_object(config)
+
+
+_DECODERS = {
+    "optax": _decode_name,
+    "call": _decode_call,
+    "array": lambda c: jnp.asarray(c["array"], c["dtype"]),
+    "tuple": lambda c: tuple(decode(v) for v in c["tuple"]),
+    "dict": lambda c: {decode(k): decode(v) for k, v in c["dict"]},
+    "dtype": lambda c: jnp.dtype(c["dtype"]),
+    "key": lambda c: jax.random.wrap_key_data(
+        jnp.asarray(c["key"], "uint32"), impl=c["impl"]
+    ),
+    "registered": _decode_registered,
+    "object": _decode_object,
+}

@@ -1,0 +1,144 @@
+"""The state of a transformation as variables of a Keras optimizer."""
+
+import re
+from typing import Any, NamedTuple
+
+from keras_jax_ext import _keras
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import DictKey, GetAttrKey
+
+
+class Slot(NamedTuple):
+    """One leaf of the state, before it has a variable."""
+
+    value: jax.Array
+    path: tuple  # of JAX's keys
+    owner: int | None  # index of the model's variable that it belongs to
+    rest: tuple  # the path without the owner's
+    key_impl: object | None  # of a typed PRNG key, stored as its data
+
+
+def _slot(path, leaf, parameters):
+    impl = None
+    if hasattr(leaf, "dtype") and jnp.issubdtype(
+        leaf.dtype, jax.dtypes.prng_key
+    ):
+        impl, leaf = jax.random.key_impl(leaf), jax.random.key_data(leaf)
+    try:
+        leaf = jnp.asarray(leaf)
+        # A copy, with a dtype of its own: initial states share buffers with
+        # the parameters and with each other, which cannot be donated twice,
+        # and a weakly typed leaf makes the second step compile again.
+        value = jnp.array(leaf, dtype=leaf.dtype, copy=True)
+    except (TypeError, ValueError) as e:
+        raise TypeError(
+            "The state of an optax transformation can only hold arrays. "
+            f"Received: {jax.tree_util.keystr(path)}={leaf!r} (of type "
+            f"{type(leaf)})."
+        ) from e
+    owner, rest = parameters.locate(path)
+    return Slot(value, path, owner, rest, impl)
+
+
+def _words(keys):
+    """Readable part of a key path: names, not positions."""
+    for key in keys:
+        if isinstance(key, GetAttrKey):
+            yield key.name
+        elif isinstance(key, DictKey):
+            yield re.sub(r"\W+", "_", str(key.key))
+
+
+class Slots:
+    """Variables that hold a state, one a leaf, in an order that lasts.
+
+    Keras saves an optimizer's variables by position. Leaves that belong to a
+    model's variable are put in the order of the model's variables, whatever
+    the names of those sort like.
+    """
+
+    def __init__(self, state, parameters):
+        leaves, treedef = jax.tree_util.tree_flatten_with_path(state)
+        self.treedef: Any = treedef
+        self.parameters = parameters
+        self.slots = [_slot(*pair, parameters) for pair in leaves]
+        self.variables: list = []  # in the order of the leaves
+
+    def create(self, optimizer):
+        """Add the variables to `optimizer`."""
+        groups = {s.rest: i for i, s in reversed(list(enumerate(self.slots)))}
+        order = sorted(
+            range(len(self.slots)),
+            key=lambda i: (
+                groups[self.slots[i].rest],
+                -1 if self.slots[i].owner is None else self.slots[i].owner,
+            ),
+        )
+        names = self._names(order)
+        made = {i: self._variable(optimizer, i, names[i]) for i in order}
+        self.variables = [made[i] for i in range(len(self.slots))]
+        # The variables have them now.
+        self.slots = [slot._replace(value=None) for slot in self.slots]
+
+    def _names(self, order):
+        names, taken = {}, set()
+        for i in order:
+            slot = self.slots[i]
+            words = list(_words(slot.rest)) or ["state"]
+            if slot.owner is not None:
+                words = [*self.parameters.paths[slot.owner], *words]
+            base = name = "_".join(words)
+            repeats = 0
+            while name in taken:
+                repeats += 1
+                name = f"{base}_{repeats}"
+            taken.add(name)
+            names[i] = name
+        return names
+
+    def _variable(self, optimizer, index, name):
+        value, owner = self.slots[index].value, self.slots[index].owner
+        like = None if owner is None else self.parameters.variables[owner]
+        return optimizer.add_variable(
+            shape=value.shape,
+            initializer=lambda shape, dtype=None: value,
+            dtype=value.dtype.name,
+            layout=_keras.layout_for(value.shape, like),
+            name=name,
+        )
+
+    def read(self):
+        """The state, from the variables."""
+        values = [
+            v.value
+            if slot.key_impl is None
+            else jax.random.wrap_key_data(v.value, impl=slot.key_impl)
+            for v, slot in zip(self.variables, self.slots, strict=True)
+        ]
+        return self.treedef.unflatten(values)
+
+    def write(self, state, *, untouched=()):
+        """Assign `state`; variables in `untouched` keep what they have."""
+        leaves = self.treedef.flatten_up_to(state)
+        for variable, slot, leaf in zip(
+            self.variables, self.slots, leaves, strict=True
+        ):
+            if slot.owner is not None and slot.owner in untouched:
+                continue
+            if slot.key_impl is not None:
+                leaf = jax.random.key_data(leaf)
+            variable.assign(leaf)
+
+    def find(self, *names):
+        """Variables, `None` before `create`, whose key path ends with `names`.
+
+        Positions in tuples and lists do not count.
+        """
+        variables = self.variables or [None] * len(self.slots)
+        return [
+            variable
+            for variable, slot in zip(variables, self.slots, strict=True)
+            if tuple(_words(slot.path))[-len(names) :] == names
+        ]

@@ -1,0 +1,64 @@
+"""Optimizers: any optax transformation, beside those of Keras."""
+
+import inspect
+
+from keras_jax_ext._optax.bridge import GivenLoss, is_transformation
+from keras_jax_ext.optimizers._by_path import label_by_path, mask_by_path
+from keras_jax_ext.optimizers._evaluation import evaluation_weights
+from keras_jax_ext.optimizers._optax_optimizer import (
+    OptaxOptimizer,
+    optax_optimizers,
+)
+
+import keras
+
+__all__ = [
+    "GivenLoss",
+    "OptaxOptimizer",
+    "evaluation_weights",
+    "get",
+    "label_by_path",
+    "mask_by_path",
+    "optax_optimizers",
+]
+
+
+def get(identifier):
+    """Turn what `compile` accepts as an optimizer into a Keras optimizer.
+
+    Example:
+
+    ```python
+    import optax
+    from keras_jax_ext import optimizers
+
+    optimizers.get(optax.adam(1e-3))
+    optimizers.get("adam")
+    ```
+
+    Args:
+        identifier: An optax transformation, or anything that
+            `keras.optimizers.get` takes: a name, a config, an optimizer,
+            `None`.
+
+    Returns:
+        A Keras optimizer: an `OptaxOptimizer` for a transformation, and what
+        Keras makes of anything else.
+
+    Raises:
+        ValueError: If `identifier` is a function such as `optax.adam` that was
+            not called, or nothing that Keras knows.
+    """
+    if isinstance(identifier, keras.optimizers.Optimizer):
+        return identifier
+    if is_transformation(identifier):
+        return OptaxOptimizer(identifier)
+    if inspect.isfunction(identifier):
+        name = identifier.__name__
+        raise ValueError(
+            "An optimizer must be an optax transformation or a Keras "
+            f"optimizer, not a function. Received: identifier={identifier}. "
+            f"Call it, `{name}(learning_rate=1e-3)`, or wrap it, "
+            f"`kje.optimizers.OptaxOptimizer({name}, learning_rate=1e-3)`."
+        )
+    return keras.optimizers.get(identifier)

@@ -1,0 +1,162 @@
+"""Where a transformation and its learning rate come from."""
+
+import inspect
+
+from keras_jax_ext._optax import recording, saving
+from keras_jax_ext._optax.bridge import is_transformation
+from keras_jax_ext._optax.lazy import optax
+
+import jax
+import keras
+import numpy as np
+
+# Where `optax.inject_hyperparams` keeps it in its state.
+RATE = ("hyperparams", "learning_rate")
+SCHEDULED_RATE = ("hyperparams_states", "learning_rate", "count")
+SETTABLE_RATE = (
+    "Give the function and its learning rate apart, "
+    "`kje.optimizers.OptaxOptimizer(optax.adam, learning_rate=1e-3)`, or use "
+    "`optax.inject_hyperparams(optax.adam)(learning_rate=1e-3)`."
+)
+
+
+def _number(value):
+    """A float for what is one number, else `value` as it is."""
+    numbers = (int, float, np.number, np.ndarray, jax.Array)
+    if isinstance(value, numbers) and np.ndim(value) == 0:
+        # An integer in the state would truncate what is set later.
+        return float(value)
+    return value
+
+
+class Source:
+    """A transformation as given: itself, or a function with its arguments."""
+
+    def __init__(self, transformation, learning_rate, arguments):
+        self.given = transformation
+        self.learning_rate = None
+        self.arguments = arguments
+        if is_transformation(transformation):
+            self._refuse_arguments(learning_rate)
+            self.transformation = transformation
+        elif callable(transformation):
+            self.transformation = self._make(learning_rate)
+        else:
+            raise TypeError(
+                "`transformation` must be an optax transformation, or a "
+                f"function that makes one. Received: {transformation!r} (of "
+                f"type {type(transformation)})."
+            )
+
+    @property
+    def is_function(self):
+        return self.given is not self.transformation
+
+    def _refuse_arguments(self, learning_rate):
+        received = dict(self.arguments)
+        if learning_rate is not None:
+            received["learning_rate"] = learning_rate
+        if not received:
+            return
+        fix = SETTABLE_RATE
+        if "weight_decay" in received:
+            fix = (
+                "Weight decay is a part of the transformation: use "
+                "`optax.adamw(learning_rate, weight_decay=...)` or chain "
+                "`optax.add_decayed_weights`."
+            )
+        raise TypeError(
+            "A transformation that is already made takes no arguments. "
+            f"Received: {received}. {fix}"
+        )
+
+    def _make(self, learning_rate):
+        """Call the function, with its learning rate in the state."""
+        signature = inspect.signature(self.given)
+        given = dict(self.arguments)
+        if learning_rate is not None:
+            given["learning_rate"] = _number(learning_rate)
+        try:
+            bound = signature.bind(**given)
+        except TypeError as e:
+            raise TypeError(
+                f"`{_name(self.given)}` cannot be called with these arguments "
+                f"({e}). Received: {given}. It takes: {signature}."
+            ) from e
+        bound.apply_defaults()
+        rate = bound.arguments.get("learning_rate")
+        if rate is None:
+            made = self.given(**given)
+        else:
+            self.learning_rate = given["learning_rate"] = _number(rate)
+            static = set(signature.parameters) - {"learning_rate"}
+            made = optax.inject_hyperparams(self.given, static)(**given)
+        if is_transformation(made):
+            return made
+        raise TypeError(
+            f"`{_name(self.given)}` must return an optax transformation. "
+            f"Received: {made!r} (of type {type(made)})."
+        )
+
+    def rate_at(self, count):
+        """The learning rate as given, after `count` updates, if known."""
+        rate = self.learning_rate
+        if rate is None:
+            rates = recording.learning_rates(recording.recipe_of(self.given))
+            rate = rates[0] if len(rates) == 1 else None
+        if callable(rate):
+            return None if count is None else rate(count)
+        return rate
+
+    def get_config(self):
+        """What a file keeps, as far as a file can."""
+        try:
+            return {
+                "transformation": saving.encode(self.given),
+                "arguments": saving.encode(self.arguments),
+                "learning_rate": saving.encode(self.learning_rate),
+            }
+        except saving.CannotSaveError as e:
+            return {"transformation": None, "reason": str(e)}
+
+    def check_settable(self, learning_rate, slots=None):
+        """Raise if a learning rate cannot be set to `learning_rate`."""
+        if callable(learning_rate):
+            why, fix = "to a schedule", "Give the schedule to the constructor."
+        elif callable(self.learning_rate) or (
+            slots is not None and slots.find(*SCHEDULED_RATE)
+        ):
+            why, fix = "of a schedule", "Give a number to the constructor."
+        elif slots is not None and len(slots.find(*RATE)) > 1:
+            why, fix = "of several", "Assign to `optimizer.variables`."
+        elif slots is not None and not slots.find(*RATE):
+            why, fix = "that is a constant", SETTABLE_RATE
+        else:
+            return
+        raise ValueError(
+            f"The learning rate of this optimizer, {why}, cannot be set. "
+            f"Received: learning_rate={learning_rate}, "
+            f"transformation={self.given}. {fix}"
+        )
+
+
+def from_file(config, custom_objects=None):
+    """The arguments that make an `OptaxOptimizer`, from `get_config`."""
+    reason = config.pop("reason", None)
+    if config["transformation"] is None:
+        given = keras.saving.get_registered_object("optax_tx", custom_objects)
+        if given is None:
+            raise ValueError(
+                "The file has the state of an optax transformation, but not "
+                f"the transformation itself. Received: {reason} Load with "
+                '`custom_objects={"optax_tx": transformation}`.'
+            )
+        return {**config, "transformation": given}
+    arguments = saving.decode(config.pop("arguments"))
+    for name in ("transformation", "learning_rate"):
+        config[name] = saving.decode(config[name])
+    return {**config, **arguments}
+
+
+def _name(function):
+    return getattr(function, "__name__", repr(function))
