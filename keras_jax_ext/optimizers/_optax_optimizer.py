@@ -13,7 +13,6 @@ from keras_jax_ext.optimizers._source import (
     from_file,
 )
 
-
 _KEPT = (
     "name",
     "clipnorm",

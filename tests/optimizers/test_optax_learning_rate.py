@@ -15,7 +15,11 @@ def fitted(optimizer, callbacks=(), epochs=1):
     model = keras.Sequential([keras.layers.Dense(1)])
     model.compile(optimizer, "mse")
     model.fit(
-        X, X[:, :1], epochs=epochs, batch_size=4, verbose=0,
+        X,
+        X[:, :1],
+        epochs=epochs,
+        batch_size=4,
+        verbose=0,
         callbacks=list(callbacks),
     )
     return model
@@ -28,7 +32,9 @@ def test_the_function_form_is_the_same_update():
     apart = fitted(
         OptaxOptimizer(raw.adamw, learning_rate=0.1, weight_decay=0.2)
     )
-    np.testing.assert_array_equal(plain.get_weights()[0], apart.get_weights()[0])
+    np.testing.assert_array_equal(
+        plain.get_weights()[0], apart.get_weights()[0]
+    )
 
 
 @pytest.mark.parametrize(
@@ -76,7 +82,9 @@ def test_a_schedule_shows_its_value_and_cannot_be_set():
 
 def test_recorded_transformations_show_what_they_were_given():
     assert OptaxOptimizer(optax.adam(0.25)).learning_rate == 0.25
-    chained = optax.chain(optax.clip(1.0), optax.sgd(raw.linear_schedule(1, 0, 4)))
+    chained = optax.chain(
+        optax.clip(1.0), optax.sgd(raw.linear_schedule(1, 0, 4))
+    )
     assert float(fitted(OptaxOptimizer(chained)).optimizer.learning_rate) == 0.5
     with pytest.raises(ValueError, match="that is a constant, cannot be set"):
         fitted(OptaxOptimizer(optax.adam(0.25))).optimizer.learning_rate = 0.1

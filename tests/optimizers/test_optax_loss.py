@@ -17,8 +17,11 @@ c = optax.contrib
 def network(*extra):
     keras.utils.set_random_seed(1)
     model = kje.Sequential(
-        [keras.layers.Dense(4, activation="tanh"), *extra]
-        + [keras.layers.Dense(1)]
+        [
+            keras.layers.Dense(4, activation="tanh"),
+            *extra,
+            keras.layers.Dense(1),
+        ]
     )
     model.build((None, 3))
     return model
@@ -97,7 +100,9 @@ def test_sophia_runs_with_its_hessian_estimate():
 
 def test_statistics_and_seeds_advance_once_a_step():
     def extra():
-        return keras.layers.BatchNormalization(), keras.layers.Dropout(0.2, seed=1)
+        return keras.layers.BatchNormalization(), keras.layers.Dropout(
+            0.2, seed=1
+        )
 
     searched = trained(optax.lbfgs(), *extra(), steps=1)
     plain = trained(optax.sgd(0.1), *extra(), steps=1)

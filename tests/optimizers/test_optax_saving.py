@@ -129,7 +129,11 @@ def test_training_goes_on_from_a_backup(tmp_path):
         backup = keras.callbacks.BackupAndRestore(tmp_path / "backup")
         callbacks = [backup, *callbacks] if callbacks else []
         model.fit(
-            X, Y[:, [0, 0]], epochs=4, shuffle=False, verbose=0,
+            X,
+            Y[:, [0, 0]],
+            epochs=4,
+            shuffle=False,
+            verbose=0,
             callbacks=callbacks,
         )
         return model.get_weights()
@@ -206,7 +210,8 @@ def test_the_recorded_namespace_is_optax():
     [
         lambda: optax.chain(optax.clip(1.0), optax.adam(np.float32(0.1))),
         lambda: optax.contrib.muon(
-            0.1, muon_weight_dimension_numbers=raw.contrib.MuonDimensionNumbers()
+            0.1,
+            muon_weight_dimension_numbers=raw.contrib.MuonDimensionNumbers(),
         ),
         lambda: optax.monitor({"norm": raw.tree.norm}),
         lambda: optax.join_schedules(

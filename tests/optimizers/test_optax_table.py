@@ -33,9 +33,7 @@ MADE = {
     "ema": lambda: optax.ema(0.9),
     "flatten": lambda: optax.flatten(optax.adam(0.1)),
     "freeze": lambda: optax.transforms.freeze(True),
-    "masked": lambda: optax.masked(
-        SGD, optimizers.mask_by_path("*/kernel")
-    ),
+    "masked": lambda: optax.masked(SGD, optimizers.mask_by_path("*/kernel")),
     "measure_with_ema": lambda: optax.monitor(
         {"norm": optax.measure_with_ema(optax.tree.norm, 0.9)}
     ),
@@ -104,7 +102,7 @@ def make(name):
     function = recording.public_names()[name]
     signature = inspect.signature(function).parameters.values()
     required = {p.name for p in signature if p.default is p.empty}
-    return function(**{n: 0.1 for n in required & {"learning_rate"}})
+    return function(**dict.fromkeys(required & {"learning_rate"}, 0.1))
 
 
 VALUES = {
