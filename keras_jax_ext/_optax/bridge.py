@@ -113,8 +113,8 @@ class Bridge:
         except Exception as e:
             raise ValueError(
                 "`init` of the optax transformation failed on the variables "
-                f"of this model. Received: {_shapes(params)}. Masks and labels "
-                "must fit this tree: make them with "
+                f"of this model ({e}). Received: {_shapes(params)}. Masks and "
+                "labels must fit this tree: make them with "
                 "`kje.optimizers.mask_by_path` and `label_by_path`."
             ) from e
         if nodes_of(optax.contrib.DifferentiallyPrivateAggregateState, state):
@@ -181,7 +181,7 @@ class Bridge:
             return tuple(extra)
         raise ValueError(
             "`update` of the optax transformation failed on gradients of "
-            f"this model. Received: gradients={_shapes(params)}."
+            f"this model ({causes[0]}). Received: gradients={_shapes(params)}."
         ) from causes[0]
 
     def _check_structure(self, before, after):

@@ -26,6 +26,10 @@ class _ByPath:
         self.patterns = dict(patterns)
         self.default = default
 
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
     def __bool__(self):
         # `optax.selective_transform` would take it for "freeze everything".
         raise TypeError(

@@ -13,6 +13,18 @@ from keras_jax_ext.optimizers._source import (
 
 import keras
 
+_KEPT = (
+    "name",
+    "clipnorm",
+    "clipvalue",
+    "global_clipnorm",
+    "use_ema",
+    "ema_momentum",
+    "ema_overwrite_frequency",
+    "loss_scale_factor",
+    "gradient_accumulation_steps",
+)
+
 
 class _Now:
     """What is true for the time of one call; Keras does not track it."""
@@ -174,8 +186,7 @@ class OptaxOptimizer(keras.optimizers.Optimizer):
         A transformation made by optax itself is a closure, which no file can
         hold; make it with `from keras_jax_ext import optax`.
         """
-        config = super().get_config()
-        del config["weight_decay"]
+        config = {name: getattr(self, name) for name in _KEPT}
         config |= {"learning_rate": None, **self._source.get_config()}
         if isinstance(config["learning_rate"], float):
             config["learning_rate"] = float(self.learning_rate)

@@ -46,7 +46,7 @@ def expected(name, model):
     def loss(p):
         return ((X @ p[0] + p[1] - Y) ** 2).mean()
 
-    for _ in range(3):
+    for _ in range(5):
         grads = jax.grad(loss)(params.fast if pair else params)
         updates, state = transformation.update(grads, state, params)
         params = optax.apply_updates(params, updates)
@@ -60,7 +60,7 @@ def expected(name, model):
 def test_evaluation_uses_the_weights_that_optax_names(name):
     model = model_of(MAKE[name]())
     history = model.fit(
-        X, Y, batch_size=24, epochs=3, verbose=0, validation_data=(X, Y)
+        X, Y, batch_size=24, epochs=5, verbose=0, validation_data=(X, Y)
     ).history
     trained = model.get_weights()
     fast, averaged = expected(name, model)

@@ -29,9 +29,10 @@ def trained(optimizer, base=keras.Model, **fit):
     return model
 
 
-def assert_equal_weights(a, b, rtol=1e-6):
+def assert_equal_weights(a, b):
+    # Keras orders the operations of its own optimizers differently.
     for one, other in zip(a.get_weights(), b.get_weights(), strict=True):
-        np.testing.assert_allclose(one, other, rtol=rtol, atol=1e-7)
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
 def test_a_stock_model_trains_as_with_the_keras_optimizer():

@@ -1,0 +1,121 @@
+"""Step and build time of optax in Keras, beside Keras's Adam and a hand loop.
+
+Rounds are interleaved, and the median is printed with the ratio to the best.
+
+Run: python benchmarks/optimizers.py
+"""
+
+# First: it selects the JAX backend of Keras.
+from keras_jax_ext.optimizers import OptaxOptimizer
+
+# isort: split
+import argparse
+import functools
+import statistics
+import time
+
+import jax
+import jax.numpy as jnp
+import keras
+import numpy as np
+import optax
+
+
+def variables(count):
+    return [
+        keras.Variable(np.ones((32, 32), "float32"), name=f"w_{i}")
+        for i in range(count)
+    ]
+
+
+def keras_step(make, count):
+    """A compiled step of a Keras optimizer, as `fit` runs it."""
+    optimizer, weights = make(), variables(count)
+    optimizer.build(weights)
+    step = jax.jit(optimizer.stateless_apply, donate_argnums=(0, 2))
+    state = [v.value for v in optimizer.variables]
+    return (lambda carry, grads: step(carry[1], grads, carry[0])), (
+        [v.value for v in weights],
+        state,
+    )
+
+
+def hand_step(transformation, count):
+    params = [jnp.ones((32, 32)) for _ in range(count)]
+
+    @functools.partial(jax.jit, donate_argnums=(0,))
+    def step(carry, grads):
+        updates, state = transformation.update(grads, carry[1], carry[0])
+        return optax.apply_updates(carry[0], updates), state
+
+    return step, (params, transformation.init(params))
+
+
+def runners(count):
+    adam = optax.adam(1e-3)
+    return {
+        "optax by hand": hand_step(adam, count),
+        "kje + optax.adam": keras_step(lambda: OptaxOptimizer(adam), count),
+        "kje + flatten(adam)": keras_step(
+            lambda: OptaxOptimizer(optax.flatten(adam)), count
+        ),
+        "keras Adam": keras_step(keras.optimizers.Adam, count),
+    }
+
+
+def table(title, times):
+    best = min(times.values())
+    print(f"\n{title}")
+    for name, value in times.items():
+        print(f"  {name:22} {value * 1e6:10.1f} us  {value / best:5.2f}")
+
+
+def steps(count, rounds, repeats):
+    grads = [jnp.full((32, 32), 0.1) for _ in range(count)]
+    work = runners(count)
+    carries = {n: step(carry, grads) for n, (step, carry) in work.items()}
+    times: dict = {name: [] for name in work}
+    for _ in range(rounds):
+        for name, (step, _) in work.items():
+            carry = jax.block_until_ready(carries[name])
+            start = time.perf_counter()
+            for _ in range(repeats):
+                carry = step(carry, grads)
+            jax.block_until_ready(carry)
+            times[name].append((time.perf_counter() - start) / repeats)
+            carries[name] = carry
+    medians = {n: statistics.median(t) for n, t in times.items()}
+    table(f"one step, {count} tensors of 32 x 32", medians)
+
+
+def builds(count, rounds):
+    makers = {
+        "kje + optax.adam": lambda: OptaxOptimizer(optax.adam(1e-3)),
+        "kje, rate in state": lambda: OptaxOptimizer(
+            optax.adam, learning_rate=1e-3
+        ),
+        "keras Adam": keras.optimizers.Adam,
+    }
+    times: dict = {name: [] for name in makers}
+    for _ in range(rounds + 1):
+        for name, make in makers.items():
+            optimizer, weights = make(), variables(count)
+            start = time.perf_counter()
+            optimizer.build(weights)
+            times[name].append(time.perf_counter() - start)
+    # Not the first round, which compiles.
+    medians = {n: statistics.median(t[1:]) for n, t in times.items()}
+    table(f"build, {count} tensors", medians)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=15)
+    arguments = parser.parse_args()
+    steps(6, arguments.rounds, 200)
+    steps(200, arguments.rounds, 20)
+    builds(200, arguments.rounds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,226 @@
+"""Files: state and transformation come back, and nothing in them runs."""
+
+import json
+
+import keras_jax_ext as kje
+from keras_jax_ext import optax, optimizers
+from keras_jax_ext._optax import saving
+
+import jax
+import keras
+import numpy as np
+import optax as raw
+import pytest
+
+X = np.random.default_rng(0).normal(size=(16, 3)).astype("float32")
+Y = X.sum(axis=1, keepdims=True)
+
+
+@keras.saving.register_keras_serializable("tests")
+def halving(count):
+    return 0.1 / (1 + count)
+
+
+def stock(optimizer):
+    """A stock model: loading kje models is tested where they are made."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [keras.Input((3,)), keras.layers.Dense(2, name="d")], name="m"
+    )
+    model.compile(optimizer, "mse")
+    return model
+
+
+MADE = {
+    "adam": lambda: optax.adam(0.1),
+    "nested": lambda: optax.chain(
+        optax.clip_by_global_norm(1.0),
+        optax.adamw(
+            optax.cosine_decay_schedule(0.1, 9),
+            mask=optimizers.mask_by_path("*/kernel"),
+        ),
+    ),
+    "called_twice": lambda: optax.inject_hyperparams(optax.sgd)(
+        learning_rate=0.1
+    ),
+    "multi_steps": lambda: optax.MultiSteps(optax.adam(0.1), 2),
+    "partition": lambda: optax.partition(
+        {"a": optax.adam(0.1), "b": optax.set_to_zero()},
+        optimizers.label_by_path({"*/kernel": "a"}, default="b"),
+    ),
+    "partial": lambda: optax.nadamw(0.1, mu_dtype=np.dtype("bfloat16")),
+    "registered": lambda: optax.sgd(halving),
+    "keras_schedule": lambda: optax.sgd(
+        keras.optimizers.schedules.ExponentialDecay(0.1, 2, 0.5)
+    ),
+    "typed_key": lambda: optax.noisy_sgd(0.1, key=jax.random.key(7)),
+    "function": lambda: optimizers.OptaxOptimizer(
+        raw.adam, learning_rate=0.1, b1=0.8
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_a_loaded_model_goes_on_bit_for_bit(name, tmp_path):
+    model = stock(optimizers.get(MADE[name]()))
+    model.fit(X, Y[:, [0, 0]], batch_size=8, epochs=1, verbose=0)
+    model.save(tmp_path / "m.keras")
+    loaded = keras.saving.load_model(tmp_path / "m.keras")
+    assert isinstance(loaded.optimizer, optimizers.OptaxOptimizer)
+    for each in (model, loaded):
+        each.fit(X, Y[:, [0, 0]], epochs=2, shuffle=False, verbose=0)
+    for ours, theirs in zip(
+        [*model.variables, *model.optimizer.variables],
+        [*loaded.variables, *loaded.optimizer.variables],
+        strict=True,
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_transformation_of_raw_optax_is_asked_for(tmp_path):
+    model = stock(optimizers.OptaxOptimizer(raw.adam(0.1)))
+    model.fit(X, Y[:, [0, 0]], verbose=0)
+    path = tmp_path / "m.keras"
+    model.save(path)
+    with pytest.raises(ValueError, match=r'custom_objects=\{"optax_tx"'):
+        keras.saving.load_model(path)
+    loaded = keras.saving.load_model(
+        path, custom_objects={"optax_tx": raw.adam(0.1)}
+    )
+    np.testing.assert_array_equal(
+        loaded.optimizer.variables[2], model.optimizer.variables[2]
+    )
+
+
+def test_weights_keep_the_order_of_slots_when_names_pass_nine(tmp_path):
+    def model():
+        made = keras.Sequential([keras.Input((2,))])
+        for _ in range(3):
+            made.add(keras.layers.Dense(2))
+        made.compile(
+            optimizers.OptaxOptimizer(raw.flatten(raw.adam(0.1))), "mse"
+        )
+        return made
+
+    first = model()  # dense, dense_1, dense_2
+    first.fit(X[:, :2], X[:, :2], epochs=2, verbose=0)
+    first.save_weights(tmp_path / "a.weights.h5")
+    for _ in range(5):
+        keras.layers.Dense(1)
+    second = model()  # dense_8, dense_9, dense_10
+    names = [layer.name for layer in second.layers]
+    assert names != sorted(names)
+    second.build_from_config({"input_shape": (None, 2)})
+    second.optimizer.build(second.trainable_variables)
+    second.load_weights(tmp_path / "a.weights.h5")
+    for each in (first, second):
+        each.fit(X[:, :2], X[:, :2], epochs=1, shuffle=False, verbose=0)
+    for a, b in zip(first.get_weights(), second.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_training_goes_on_from_a_backup(tmp_path):
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                raise KeyboardInterrupt
+
+    def fit(model, *callbacks):
+        backup = keras.callbacks.BackupAndRestore(tmp_path / "backup")
+        callbacks = [backup, *callbacks] if callbacks else []
+        model.fit(
+            X,
+            Y[:, [0, 0]],
+            epochs=4,
+            shuffle=False,
+            verbose=0,
+            callbacks=callbacks,
+        )
+        return model.get_weights()
+
+    def make():
+        return stock(optimizers.OptaxOptimizer(raw.adam(0.1)))
+
+    whole = fit(make())
+    with pytest.raises(KeyboardInterrupt):
+        fit(make(), Stop())
+    resumed = fit(make(), keras.callbacks.Callback())
+    np.testing.assert_array_equal(whole[0], resumed[0])
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"call": {"optax": "os.system"}, "args": ["true"]},
+        {"call": {"optax": "_src.alias.adam"}, "args": [0.1]},
+        {"call": {"optax": "contrib._sam.sam"}, "args": []},
+        {"call": {"optax": "tree_utils.tree_map_params"}, "args": []},
+        {"call": {"registered": "tests>halving"}, "args": [1]},
+        {
+            "call": {
+                "call": {"optax": "inject_hyperparams"},
+                "args": [{"registered": "tests>halving"}],
+            },
+            "args": [1],
+        },
+        {
+            "call": {
+                "call": {"optax": "join_schedules"},
+                "args": [[{"registered": "tests>halving"}], []],
+            },
+            "args": [1],
+        },
+        {"optax": "__class__"},
+        {"optax": ["adam"]},
+        {"call": None},
+        {"unknown": 1},
+        {"object": {"module": "os", "class_name": "system", "config": {}}},
+    ],
+    ids=str,
+)
+def test_a_file_cannot_have_anything_else_called(config):
+    with pytest.raises(ValueError, match="rebuilt from public names of optax"):
+        saving.decode(config)
+
+
+def test_an_unregistered_function_is_named_when_loading():
+    with pytest.raises(ValueError, match="is not registered"):
+        saving.decode({"registered": "tests>nobody"})
+
+
+def test_what_cannot_be_saved_says_why():
+    optimizer = optimizers.OptaxOptimizer(optax.sgd(lambda count: 0.1))
+    config = optimizer.get_config()
+    assert config["transformation"] is None
+    with pytest.raises(ValueError, match=r"Received: This part.*<lambda>"):
+        optimizers.OptaxOptimizer.from_config(config)
+
+
+def test_the_recorded_namespace_is_optax():
+    assert "adam" in dir(optax)
+    assert optax.GradientTransformation is raw.GradientTransformation
+    assert isinstance(optax.contrib.sam, type(raw.contrib.sam))
+    with pytest.raises(AttributeError, match="nothing_like_it"):
+        optax.nothing_like_it  # noqa: B018
+    assert kje.optax is optax
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: optax.chain(optax.clip(1.0), optax.adam(np.float32(0.1))),
+        lambda: optax.contrib.muon(
+            0.1,
+            muon_weight_dimension_numbers=raw.contrib.MuonDimensionNumbers(),
+        ),
+        lambda: optax.monitor({"norm": raw.tree.norm}),
+        lambda: optax.join_schedules(
+            [optax.constant_schedule(0.1), optax.linear_schedule(1, 0, 9)], [5]
+        ),
+        lambda: optax.masked(optax.sgd(0.1), {"a": True, "b": (None, False)}),
+    ],
+)
+def test_a_recipe_is_json_and_comes_back(make):
+    config = saving.encode(make())
+    assert json.loads(json.dumps(config)) == config
+    assert saving.encode(saving.decode(config)) == config
