@@ -4,7 +4,7 @@ __version__ = "0.1.0"
 
 # First: chooses the JAX backend, before anything else imports keras.
 from keras_jax_ext import _keras as _keras
-from keras_jax_ext import layers, models
+from keras_jax_ext import layers, losses, metrics, models
 from keras_jax_ext._scope import inline
 from keras_jax_ext.layers import Layer
 from keras_jax_ext.models import Model, Sequential
@@ -15,5 +15,7 @@ __all__ = [
     "Sequential",
     "inline",
     "layers",
+    "losses",
+    "metrics",
     "models",
 ]

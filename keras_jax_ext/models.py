@@ -7,6 +7,7 @@ import re
 import keras
 
 from keras_jax_ext import _frame, _keras
+from keras_jax_ext._compile import Compile
 from keras_jax_ext.layers import Layer
 
 
@@ -19,7 +20,7 @@ class _ModelMeta(type(Layer)):  # type: ignore[misc]
         return super().__call__(*args, **kwargs)
 
 
-class Model(_keras.PathName, Layer, keras.Model, metaclass=_ModelMeta):
+class Model(Compile, _keras.PathName, Layer, keras.Model, metaclass=_ModelMeta):
     """A Keras model whose layers may be declared where they are used.
 
     Everything that works with `keras.Model` works here: subclassing, the
