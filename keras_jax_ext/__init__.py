@@ -7,12 +7,13 @@ from keras_jax_ext import _keras as _keras
 from keras_jax_ext import layers, losses, metrics, models
 from keras_jax_ext._scope import inline
 from keras_jax_ext.layers import Layer
-from keras_jax_ext.models import Model, Sequential
+from keras_jax_ext.models import Model, Sequential, extend
 
 __all__ = [
     "Layer",
     "Model",
     "Sequential",
+    "extend",
     "inline",
     "layers",
     "losses",

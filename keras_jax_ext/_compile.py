@@ -7,9 +7,13 @@ import inspect
 import jax
 import keras
 
-from keras_jax_ext import _injection, _keras, _parts, _report
-from keras_jax_ext.losses import Loss
-from keras_jax_ext.metrics import Function, Metric, On
+from keras_jax_ext import _keras, _parts, _report
+from keras_jax_ext._specs import (
+    renamed,
+    split_losses,
+    split_metrics,
+    unique,
+)
 
 # As Keras's; only what differs is passed on, because a subclass of another
 # package may have other defaults.
@@ -24,112 +28,6 @@ _DEFAULTS = {
     "jit_compile": "auto",
     "auto_scale_loss": True,
 }
-
-
-def _is_whole(spec):
-    """Whether `spec` is a function that only we can call."""
-    return (
-        callable(spec)
-        and not isinstance(spec, (type, keras.losses.Loss, keras.Metric))
-        and not _injection.takes_labels_and_outputs(spec)
-    )
-
-
-def _leaves(spec, path=()):
-    """Every entry of nested dicts and lists, with the keys of the dicts."""
-    if isinstance(spec, dict):
-        for key, value in spec.items():
-            yield from _leaves(value, (*path, str(key)))
-    elif isinstance(spec, (list, tuple)):
-        for value in spec:
-            yield from _leaves(value, path)
-    elif spec is not None:
-        yield path, spec
-
-
-def _has_ours(spec):
-    return any(
-        isinstance(leaf, (Loss, Metric)) or _is_whole(leaf)
-        for _, leaf in _leaves(spec)
-    )
-
-
-def split_losses(spec, loss_weights):
-    """Separate what Keras compiles from the losses that are ours.
-
-    Returns:
-        The stock spec or `None`, and a list of `(log name, loss, binding)`.
-    """
-    if not _has_ours(spec):
-        return spec, []
-    top = list(spec) if isinstance(spec, (list, tuple)) else [spec]
-    stock = [s for s in top if s is not None and not _has_ours(s)]
-    ours, taken = [], set()
-    for part in top:
-        for path, leaf in _leaves(part) if _has_ours(part) else ():
-            if not isinstance(leaf, Loss):
-                if not _is_whole(leaf):
-                    stock.append(leaf)
-                    continue
-                leaf = Loss(leaf)
-            name = leaf.name.removesuffix("_loss") + "_loss"
-            name = _unique("/".join([*path, name]), taken)
-            ours.append((name, leaf, leaf.binding()))
-    inside = any(_has_ours(s) and not isinstance(s, Loss) for s in top)
-    if len(stock) > 1 or (stock and inside and not _is_flat(top)):
-        raise ValueError(
-            "A loss holds ours and at most one spec of Keras, beside them in "
-            f"a list. Received: loss={spec!r}. Put a Keras loss on one output "
-            "with keras_jax_ext.losses.on(loss, key)."
-        )
-    if loss_weights is not None and not stock:
-        raise ValueError(
-            "`loss_weights` belong to the losses of Keras, and there are none. "
-            f"Received: loss_weights={loss_weights!r}. Give each loss its "
-            "`weight=`."
-        )
-    return (stock[0] if stock else None), ours
-
-
-def _is_flat(top):
-    return not any(isinstance(s, (dict, list, tuple)) for s in top)
-
-
-def split_metrics(spec, weighted):
-    """Separate what Keras compiles from the metrics that are ours."""
-    if not _has_ours(spec):
-        return spec, []
-    if not isinstance(spec, (list, tuple)):
-        raise ValueError(
-            "Metrics of ours are given in a list. Received: metrics="
-            f"{spec!r} (of type {type(spec).__name__})."
-        )
-    ours, stock = [], []
-    for one in spec:
-        if _is_whole(one):
-            one = Function(one, weighted=weighted)
-        if isinstance(one, Metric):
-            if isinstance(one, On):
-                one.weighted = weighted
-            ours.append(one)
-        elif _has_ours(one):
-            raise ValueError(
-                "Metrics of ours stand at the top of the list. Received: "
-                f"metrics={spec!r}."
-            )
-        else:
-            stock.append(one)
-    return stock or None, ours
-
-
-def _unique(name, taken):
-    """`name`, or with the first free number; it is taken then."""
-    free, number = name, 0
-    while free in taken:
-        number += 1
-        free = f"{name}_{number}"
-    taken.add(free)
-    return free
 
 
 class _Compiled:
@@ -228,12 +126,12 @@ class _Compiled:
         alone = len(parts) == 1 and not any("/" in name for name in parts)
         if not alone or (self.stock and self.stock.metrics and self.losses):
             self.trackers = {
-                name: keras.metrics.Mean(name=_unique(name, taken))
+                name: keras.metrics.Mean(name=unique(name, taken))
                 for name in parts
             }
         for layer in _layers(self.model):
             for name in _report.names(layer) if _reports(layer) else ():
-                mean = keras.metrics.Mean(name=_unique(name, taken))
+                mean = keras.metrics.Mean(name=unique(name, taken))
                 self.reported[id(layer), name] = mean
         if self.own_metrics and _keras.in_symbolic_scope():
             self.update_metrics(given)
@@ -298,7 +196,7 @@ def _by_path(model, names, step=None):
         values = [v.value for v in variables] if not step else step[group]
         taken = set()
         given[group] = {
-            _unique(v.path, taken): value
+            unique(v.path, taken): value
             for v, value in zip(variables, values, strict=True)
         }
     return given
@@ -363,7 +261,7 @@ class Compile:
             for name, value in zip(_SPECS, split, strict=True)
             if name in given
         )
-        own = _renamed([*own, *own_weighted])
+        own = renamed([*own, *own_weighted])
         restore = _keras.clear_compiled(self)
         try:
             super().compile(**given, **kwargs)
@@ -589,14 +487,6 @@ class Compile:
 
 
 _SPECS = ("loss", "metrics", "weighted_metrics")
-
-
-def _renamed(metrics):
-    """Give repeated metrics the names that Keras gives repeated ones."""
-    taken = set()
-    for metric in metrics:
-        metric.name = _unique(metric.name, taken)
-    return metrics
 
 
 def guarded(model, function, *, optimizer):

@@ -14,7 +14,7 @@ _REDUCTIONS = (
 )
 
 
-@keras.saving.register_keras_serializable("keras_jax_ext")
+@keras.saving.register_keras_serializable("keras_jax_ext.losses")
 class Loss(keras.losses.Loss):
     """A loss that is given the model's whole output, and more by name.
 
@@ -291,7 +291,7 @@ def _spread_mask(mask, values):
     return keras.ops.broadcast_to(keras.ops.reshape(mask, shape), values.shape)
 
 
-@keras.saving.register_keras_serializable("keras_jax_ext")
+@keras.saving.register_keras_serializable("keras_jax_ext.losses")
 class On(Loss):
     """A Keras loss on one part of the output; made by `on`."""
 
@@ -372,7 +372,7 @@ class _Global(Loss):
         return total
 
 
-@keras.saving.register_keras_serializable("keras_jax_ext")
+@keras.saving.register_keras_serializable("keras_jax_ext.losses")
 class GlobalL1(_Global):
     """The sum of absolute values of all trainable variables, times `l1`.
 
@@ -395,7 +395,7 @@ class GlobalL1(_Global):
         return {**super().get_config(), "l1": self.l1}
 
 
-@keras.saving.register_keras_serializable("keras_jax_ext")
+@keras.saving.register_keras_serializable("keras_jax_ext.losses")
 class GlobalL2(_Global):
     """The sum of squares of all trainable variables, times `l2`.
 
@@ -418,7 +418,7 @@ class GlobalL2(_Global):
         return {**super().get_config(), "l2": self.l2}
 
 
-@keras.saving.register_keras_serializable("keras_jax_ext")
+@keras.saving.register_keras_serializable("keras_jax_ext.losses")
 class GlobalL1L2(_Global):
     """The penalties of `GlobalL1` and `GlobalL2` together.
 

@@ -5,7 +5,7 @@ import keras
 from keras_jax_ext import _injection, _keras, _parts
 
 
-@keras.saving.register_keras_serializable("keras_jax_ext")
+@keras.saving.register_keras_serializable("keras_jax_ext.metrics")
 class Metric(keras.metrics.Metric):
     """A Keras metric whose `update_state` is called with named arguments.
 
@@ -48,7 +48,7 @@ class Metric(keras.metrics.Metric):
         binding(given)
 
 
-@keras.saving.register_keras_serializable("keras_jax_ext")
+@keras.saving.register_keras_serializable("keras_jax_ext.metrics")
 class Function(Metric):
     """The mean of a function of named arguments over the epoch."""
 
@@ -76,6 +76,11 @@ class Function(Metric):
             )
         self._mean.update_state(values, sample_weight=weights)
 
+    @property
+    def variables(self):
+        """Those of the mean: `compile` makes it where Keras tracks nothing."""
+        return self._mean.variables
+
     def result(self):
         """The mean so far."""
         return self._mean.result()
@@ -92,7 +97,7 @@ class Function(Metric):
         return cls(**{**config, "fn": fn})
 
 
-@keras.saving.register_keras_serializable("keras_jax_ext")
+@keras.saving.register_keras_serializable("keras_jax_ext.metrics")
 class On(Metric):
     """A Keras metric on one part of the output; made by `on`."""
 
@@ -123,6 +128,11 @@ class On(Metric):
             sample_weight, self.path, "`sample_weight`", shallow=True
         )
         self.stock.update_state(y_true, y_pred, sample_weight=weights)
+
+    @property
+    def variables(self):
+        """Those of the Keras metric, once its class is known."""
+        return [] if self.stock is None else self.stock.variables
 
     def reset_state(self):
         """Forget what was seen."""

@@ -204,3 +204,46 @@ class Sequential(keras.Sequential, Model):
         trainable: Boolean. Defaults to `True`.
         name: String. Defaults to `None`.
     """
+
+
+@functools.cache
+def _extended(cls):
+    """`cls` with what `Model` adds to training, under the same name."""
+    names = ("__module__", "__qualname__", "__doc__")
+    variant = type(
+        cls.__name__, (Compile, cls), {n: getattr(cls, n) for n in names}
+    )
+    _keras.register_like(variant, cls)
+    return variant
+
+
+def extend(model):
+    """Give an existing Keras model the `compile` and `fit` of `kje.Model`.
+
+    The model is changed in place: its weights, name and layers are kept. It
+    must be compiled again.
+
+    Example:
+
+    ```python
+    model = kje.extend(keras.applications.MobileNetV3Small(weights=None))
+    model.compile("adam", loss=MyLoss())
+    ```
+
+    Args:
+        model: A `keras.Model`.
+
+    Returns:
+        `model`.
+
+    Raises:
+        TypeError: If it is not a `keras.Model`.
+    """
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            "`extend` takes a model. Received: "
+            f"model={model!r} (of type {type(model).__name__})."
+        )
+    if not isinstance(model, Compile):
+        model.__class__ = _extended(type(model))
+    return model
