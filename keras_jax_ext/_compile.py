@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import inspect
+from typing import TYPE_CHECKING, Any
 
 import jax
 import keras
@@ -14,6 +15,11 @@ from keras_jax_ext._specs import (
     split_metrics,
     unique,
 )
+
+if TYPE_CHECKING:
+    _Base: Any = None  # a keras.Model
+else:
+    _Base = object
 
 # As Keras's; only what differs is passed on, because a subclass of another
 # package may have other defaults.
@@ -178,7 +184,7 @@ def _rows(given):
     """The number of samples, which weighs a batch in the epoch's mean."""
     for name in ("x", "y_pred"):
         for leaf in keras.tree.flatten(given[name]):
-            if leaf is not None and getattr(leaf, "shape", ()):
+            if leaf is not None and getattr(leaf, "shape", None):
                 return leaf.shape[0]
     return 1
 
@@ -194,7 +200,7 @@ def _by_path(model, names, step=None):
         if group not in names:
             continue
         values = [v.value for v in variables] if not step else step[group]
-        taken = set()
+        taken: set[str] = set()
         given[group] = {
             unique(v.path, taken): value
             for v, value in zip(variables, values, strict=True)
@@ -202,8 +208,11 @@ def _by_path(model, names, step=None):
     return given
 
 
-class Compile:
+class Compile(_Base):
     """Mixin: `compile` takes losses and metrics of the whole output."""
+
+    train_function: Any
+    test_function: Any
 
     @_keras.untracked
     def compile(
@@ -507,7 +516,8 @@ def guarded(model, function, *, optimizer):
     @functools.wraps(function)
     def step(state, iterator):
         kept = state
-        if jax.config.jax_debug_nans or jax.config.jax_debug_infs:
+        config: Any = jax.config
+        if config.jax_debug_nans or config.jax_debug_infs:
             # These raise after the buffers were given away.
             kept = jax.tree.map(jax.numpy.copy, state)
         try:

@@ -74,7 +74,9 @@ def bind(function, what):
     Raises:
         ValueError: If it requires an argument whose name is not in `NAMES`.
     """
-    positional, keywords, required = [], [], []
+    positional: list[str] = []
+    keywords: list[str] = []
+    required: list[str] = []
     for name, parameter in inspect.signature(function).parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue

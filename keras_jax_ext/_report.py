@@ -2,8 +2,14 @@
 
 import contextlib
 import threading
+from typing import TYPE_CHECKING, Any
 
 import keras
+
+if TYPE_CHECKING:
+    _Base: Any = None  # a keras.Layer
+else:
+    _Base = object
 
 
 class _Threads(threading.local):
@@ -33,7 +39,7 @@ class _Names:
         self.seen = {}
 
 
-class Reports:
+class Reports(_Base):
     """Mixin for layers and models: `add_metric`, and `add_loss` with a name."""
 
     def add_metric(self, value, name):

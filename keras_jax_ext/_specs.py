@@ -45,7 +45,7 @@ def split_losses(spec, loss_weights):
         return spec, []
     top = list(spec) if isinstance(spec, (list, tuple)) else [spec]
     stock = [s for s in top if s is not None and not _has_ours(s)]
-    ours, taken = [], set()
+    ours, taken = [], set[str]()
     for part in top:
         for path, leaf in _leaves(part) if _has_ours(part) else ():
             if not isinstance(leaf, Loss):
@@ -115,7 +115,7 @@ def unique(name, taken):
 
 def renamed(metrics):
     """Give repeated metrics the names that Keras gives repeated ones."""
-    taken = set()
+    taken: set[str] = set()
     for metric in metrics:
         metric.name = unique(metric.name, taken)
     return metrics

@@ -1,5 +1,7 @@
 """Losses that see the whole output, called with the names they ask for."""
 
+from typing import Any
+
 import keras
 
 from keras_jax_ext import _injection, _keras, _parts
@@ -12,6 +14,11 @@ _REDUCTIONS = (
     "none",
     None,
 )
+
+
+def _call_function(self, **given):
+    """Compute the loss; subclasses name the arguments they want."""
+    return self.fn(**given)
 
 
 @keras.saving.register_keras_serializable("keras_jax_ext.losses")
@@ -88,9 +95,7 @@ class Loss(keras.losses.Loss):
         self.weight = weight
         self.path = _parts.path_of(on)
 
-    def call(self, **given):
-        """Compute the loss; subclasses name the arguments they want."""
-        return self.fn(**given)
+    call: Any = _call_function
 
     def binding(self):
         """The names that this loss asks for, as a `Binding`."""

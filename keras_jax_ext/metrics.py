@@ -1,5 +1,7 @@
 """Metrics that see the whole output, updated with the names they ask for."""
 
+from typing import Any
+
 import keras
 
 from keras_jax_ext import _injection, _keras, _parts
@@ -113,7 +115,7 @@ class On(Metric):
         self.metric = metric
         self.weighted = weighted
         self.given_name = given_name
-        self.stock = None
+        self.stock: Any = None
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         """Update the Keras metric on its part."""

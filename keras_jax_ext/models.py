@@ -3,6 +3,7 @@
 import functools
 import inspect
 import re
+from typing import Any
 
 import keras
 
@@ -245,5 +246,6 @@ def extend(model):
             f"model={model!r} (of type {type(model).__name__})."
         )
     if not isinstance(model, Compile):
-        model.__class__ = _extended(type(model))
+        cls: Any = type(model)
+        model.__class__ = _extended(cls)
     return model

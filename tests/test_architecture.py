@@ -52,7 +52,7 @@ BUDGETS = {
     "optimizers": 500,
     "callbacks": 300,
     "_specs": 160,
-    "_compile": 520,
+    "_compile": 550,
     "_fit": 350,
     "models": 350,
     "transforms": 300,

@@ -297,7 +297,9 @@ def test_train_on_batch_returns_loss_then_metrics_then_parts():
 def test_generators_without_labels():
     model = Pair()
     model.compile("sgd", loss=Parts())
-    assert "parts_loss/a" in fit(model, ((X,) for _ in range(2)), shuffle=False)
+    assert "parts_loss/a" in fit(
+        model, ((X,) for _ in range(9)), steps_per_epoch=2, shuffle=False
+    )
 
 
 @pytest.mark.parametrize(
