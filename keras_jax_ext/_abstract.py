@@ -3,14 +3,25 @@
 import contextlib
 from typing import Any
 
+from keras_jax_ext import _keras
+
 import jax
 import keras
 import numpy as np
 
-from keras_jax_ext import _keras
-
 # Stands for an unknown dimension: even, and wide enough for most kernels.
 _PLACEHOLDER = 64
+
+
+class _Placeholders(keras.StatelessScope):
+    """New variables are zeros in a trace: tracing initializers is slow."""
+
+    def get_current_value(self, variable):
+        value = super().get_current_value(variable)
+        if value is None and not _keras.has_value(variable):
+            dtype = _keras.stored_dtype(variable)
+            value = jax.numpy.zeros(variable.shape, dtype)
+        return value
 
 
 def abstract(call, args, kwargs, unknown):
@@ -41,7 +52,7 @@ def abstract(call, args, kwargs, unknown):
         with contextlib.ExitStack() as stack:
             stack.enter_context(_keras.no_call_context())
             stack.enter_context(_keras.fresh_names())
-            stack.enter_context(keras.StatelessScope())
+            stack.enter_context(_Placeholders())
             stack.enter_context(keras.SymbolicScope())
             # A new function each time: JAX remembers traces by function.
             jax.eval_shape(lambda *a: traced(*a), structs, mask_structs)

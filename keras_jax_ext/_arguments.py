@@ -7,11 +7,11 @@ import types
 from collections.abc import Callable
 from typing import Any
 
+from keras_jax_ext import _keras
+
 import jax
 import keras
 import numpy as np
-
-from keras_jax_ext import _keras
 
 
 class DeclarationError(ValueError):

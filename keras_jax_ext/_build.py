@@ -9,11 +9,11 @@ raises, all of them are as they were.
 import copy
 import threading
 
-import jax
-import keras
-
 from keras_jax_ext import _abstract, _frame, _keras, _lost, _scope
 from keras_jax_ext._arguments import DeclarationError
+
+import jax
+import keras
 
 # One build at a time: two threads may share a layer below different models.
 _one_build = threading.RLock()

@@ -5,9 +5,6 @@ import functools
 import inspect
 from typing import TYPE_CHECKING, Any
 
-import jax
-import keras
-
 from keras_jax_ext import _keras, _parts, _report
 from keras_jax_ext._specs import (
     renamed,
@@ -15,6 +12,9 @@ from keras_jax_ext._specs import (
     split_metrics,
     unique,
 )
+
+import jax
+import keras
 
 if TYPE_CHECKING:
     _Base: Any = None  # a keras.Model
@@ -255,6 +255,7 @@ class Compile(_Base):
             ValueError: If a loss or metric requires an argument that cannot
                 be given, or the specs cannot be combined.
         """
+        _keras.check_fresh(f"{type(self).__name__} {self.name!r}")
         given = {
             name: value
             for name, value in locals().items()

@@ -11,11 +11,11 @@ import itertools
 import sys
 import types
 
-import jax
-import keras
-
 from keras_jax_ext import _arguments, _keras
 from keras_jax_ext._arguments import DeclarationError
+
+import jax
+import keras
 
 # Frames of these packages are never "the user's line".
 _LIBRARIES = {"keras_jax_ext", "keras", "jax", "flax", "contextlib", "optree"}

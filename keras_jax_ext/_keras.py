@@ -181,6 +181,11 @@ def sublayers(layer, recursive=True):
     return layer._flatten_layers(include_self=False, recursive=recursive)
 
 
+def has_value(variable):
+    """Whether a variable made under a stateless scope has its value yet."""
+    return variable._value is not None
+
+
 def stored_dtype(variable):
     """The dtype a variable is kept in, also under mixed precision."""
     return variable._dtype

@@ -2,10 +2,10 @@
 
 import sys
 
-import keras
-
 from keras_jax_ext import _frame, _keras
 from keras_jax_ext._arguments import DeclarationError
+
+import keras
 
 
 def check_kept(owner, kept, trace):

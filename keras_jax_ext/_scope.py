@@ -5,11 +5,11 @@ import functools
 import threading
 from typing import Any
 
-import keras
-
 from keras_jax_ext import _keras
 from keras_jax_ext._arguments import DeclarationError
 from keras_jax_ext._frame import Frame, declarations, late_error, user_line
+
+import keras
 
 
 class _Threads(threading.local):

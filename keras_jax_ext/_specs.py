@@ -1,10 +1,10 @@
 """What the arguments of `compile` hold: specs of Keras, and ours."""
 
-import keras
-
 from keras_jax_ext import _injection
 from keras_jax_ext.losses import Loss
 from keras_jax_ext.metrics import Function, Metric, On
+
+import keras
 
 
 def _is_whole(spec):

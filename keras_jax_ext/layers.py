@@ -9,10 +9,10 @@ import abc
 import inspect
 from typing import TYPE_CHECKING
 
+from keras_jax_ext import _abstract, _build, _frame, _keras, _report, _scope
+
 import jax
 import keras
-
-from keras_jax_ext import _abstract, _build, _frame, _keras, _report, _scope
 
 if TYPE_CHECKING:
     from keras.layers import *  # noqa: F403 (editors complete the names)
@@ -64,6 +64,7 @@ class Layer(_report.Reports, keras.Layer, metaclass=_InlineMeta):
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
         if "call" in vars(cls):
+            _check_call(cls)
             cls._declares = True
             cls.call = _scope.scoped(vars(cls)["call"])
 
@@ -219,6 +220,24 @@ class Layer(_report.Reports, keras.Layer, metaclass=_InlineMeta):
             object.__setattr__(self, name, value)
             return
         super().__setattr__(name, value)
+
+
+def _check_call(cls):
+    """`call` needs `self` and an input; without them Keras fails obscurely."""
+    call = vars(cls)["call"]
+    parameters = inspect.signature(cls.call).parameters.values()
+    inputs = [
+        p
+        for p in parameters
+        if p.kind is p.VAR_POSITIONAL or p.name not in ("training", "mask")
+    ]
+    variadic = any(p.kind is p.VAR_POSITIONAL for p in inputs)
+    if not isinstance(call, staticmethod) and len(inputs) < 2 and not variadic:
+        raise TypeError(
+            f"`call` takes `self` and at least one input. Received: "
+            f"{cls.__name__}.call{inspect.signature(cls.call)}. "
+            "Write it as `def call(self, x)`."
+        )
 
 
 def _takes(function, name):

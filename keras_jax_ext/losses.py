@@ -2,9 +2,9 @@
 
 from typing import Any
 
-import keras
-
 from keras_jax_ext import _injection, _keras, _parts
+
+import keras
 
 _REDUCTIONS = (
     "sum_over_batch_size",

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-import keras
-
 from keras_jax_ext import _injection, _keras, _parts
+
+import keras
 
 
 @keras.saving.register_keras_serializable("keras_jax_ext.metrics")

@@ -5,11 +5,11 @@ import inspect
 import re
 from typing import Any
 
-import keras
-
 from keras_jax_ext import _frame, _keras
 from keras_jax_ext._compile import Compile
 from keras_jax_ext.layers import Layer
+
+import keras
 
 
 class _ModelMeta(type(Layer)):  # type: ignore[misc]
@@ -102,6 +102,7 @@ class Model(Compile, _keras.PathName, Layer, keras.Model, metaclass=_ModelMeta):
         **kwargs,
     ):
         """As `keras.Model.stateless_call`, with `call`'s arguments spread."""
+        _keras.check_fresh(f"{type(self).__name__} {self.name!r}")
         args, kwargs = self._spread(args, kwargs)
         return super().stateless_call(
             trainable_variables,

@@ -1,11 +1,11 @@
 """Losses and metrics over the whole output, through `compile` and `fit`."""
 
+import keras_jax_ext as kje
+
 import keras
 import numpy as np
 import pytest
 from keras import ops
-
-import keras_jax_ext as kje
 
 X = np.random.default_rng(0).normal(size=(20, 3)).astype("float32")
 Y = X.sum(axis=1, keepdims=True)

@@ -8,6 +8,9 @@ import threading
 import types
 from pathlib import Path
 
+import keras_jax_ext as kje
+from keras_jax_ext import layers
+
 import jax
 import jax.numpy as jnp
 import keras
@@ -15,9 +18,6 @@ import numpy as np
 import pytest
 import zoo
 from zoo import INPUTS, X, built, paths
-
-import keras_jax_ext as kje
-from keras_jax_ext import layers
 
 GOLDEN = Path(__file__).parent / "golden_paths.json"
 each_model = pytest.mark.parametrize("cls", INPUTS, ids=lambda c: c.__name__)

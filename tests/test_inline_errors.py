@@ -1,5 +1,8 @@
 """Bad declarations: each a clear error, and the model unchanged after it."""
 
+import keras_jax_ext as kje
+from keras_jax_ext import layers
+
 import jax
 import jax.numpy as jnp
 import keras
@@ -7,9 +10,6 @@ import numpy as np
 import pytest
 import zoo
 from zoo import X
-
-import keras_jax_ext as kje
-from keras_jax_ext import layers
 
 HERE = r"test_inline_errors\.py:\d+"
 
@@ -271,6 +271,21 @@ def test_a_weight_name_taken_in_init():
 def test_inputs_that_do_not_fit_call(inputs, match):
     with pytest.raises(ValueError, match=match):
         zoo.Pair()(inputs)
+
+
+def without_self(x):
+    return layers.Dense(3)(x)
+
+
+def without_inputs(self, training=False):
+    return self
+
+
+@pytest.mark.parametrize("call", [without_self, without_inputs])
+def test_a_call_without_self_or_inputs(call):
+    match = r"takes `self` and at least one input. Received: Net.call\("
+    with pytest.raises(TypeError, match=match):
+        model_of(call)
 
 
 @pytest.mark.parametrize("method", ["save", "save_weights"])

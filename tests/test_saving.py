@@ -3,15 +3,15 @@
 import copy
 import pickle
 
+import keras_jax_ext as kje
+from keras_jax_ext import layers
+
 import jax
 import keras
 import numpy as np
 import pytest
 import zoo
 from zoo import INPUTS, X, built, paths
-
-import keras_jax_ext as kje
-from keras_jax_ext import layers
 
 each_model = pytest.mark.parametrize("cls", INPUTS, ids=lambda c: c.__name__)
 

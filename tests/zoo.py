@@ -1,12 +1,12 @@
 """A dozen models that declare inline, for the golden file and for saving."""
 
+import keras_jax_ext as kje
+from keras_jax_ext import layers
+
 import jax
 import jax.numpy as jnp
 import keras
 import numpy as np
-
-import keras_jax_ext as kje
-from keras_jax_ext import layers
 
 register = keras.saving.register_keras_serializable("zoo")
 X = np.linspace(-1, 1, 12, dtype="float32").reshape(4, 3)

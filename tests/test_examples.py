@@ -1,0 +1,43 @@
+"""Every example runs, quickly, and draws; so does README's."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("matplotlib", reason="the examples draw")
+pytest.importorskip("sklearn", reason="the examples use its data")
+
+ROOT = Path(__file__).parent.parent
+
+
+def load(name):
+    """The module of an example."""
+    path = ROOT / "examples" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("dataset", ["article", "iris"])
+def test_mixture_density(dataset, tmp_path, capsys):
+    history = load("mixture_density").main(
+        ["--dataset", dataset, "--epochs", "3", "--out", str(tmp_path)]
+    )
+    printed = capsys.readouterr().out
+    assert history["loss"][-1] < history["loss"][0]
+    assert "mixture_model/component_4/kernel" in printed
+    assert len(list(tmp_path.glob(f"mixture_density_{dataset}_*.png"))) == 3
+
+
+def test_the_example_of_the_readme_trains():
+    readme = (ROOT / "README.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)
+    scope = {}
+    exec(code.replace("epochs=5)", "epochs=5, verbose=0)"), scope)
+    loss = scope["model"].history.history["loss"]
+    assert np.isfinite(loss).all()
+    assert loss[-1] < loss[0]
