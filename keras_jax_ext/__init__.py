@@ -6,17 +6,20 @@ __version__ = "0.1.0"
 
 # First: chooses the JAX backend, before anything else imports keras.
 from keras_jax_ext import _keras as _keras
-from keras_jax_ext import layers, models, optimizers
+from keras_jax_ext import layers, losses, metrics, models, optimizers
 from keras_jax_ext._scope import inline
 from keras_jax_ext.layers import Layer
-from keras_jax_ext.models import Model, Sequential
+from keras_jax_ext.models import Model, Sequential, extend
 
 __all__ = [
     "Layer",
     "Model",
     "Sequential",
+    "extend",
     "inline",
     "layers",
+    "losses",
+    "metrics",
     "models",
     "optax",
     "optimizers",

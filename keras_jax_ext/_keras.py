@@ -295,3 +295,84 @@ def update_metrics(model, metrics_variables, loss, x, y, y_pred, sample_weight):
     return model._update_metrics_variables(
         metrics_variables, loss, x, y, y_pred, sample_weight
     )
+
+
+# ruff: isort: off
+# What a Keras loss does after its `call`: mask, weights, reduction.
+from keras.src.losses.loss import (  # noqa: E402
+    reduce_weighted_values as reduce_weighted_values,
+)
+
+# "accuracy" and "crossentropy" mean a class that depends on the shapes.
+from keras.src.trainers.compile_utils import (  # noqa: E402
+    get_loss as get_loss,
+    get_metric as get_metric,
+)
+
+# Compiled losses and metrics are no layers, and must not be tracked.
+from keras.src.utils.tracking import (  # noqa: E402
+    no_automatic_dependency_tracking as untracked,  # noqa: F401
+)
+# ruff: isort: on
+
+
+def check_one_output(loss):
+    """Refuse a loss that stock Keras calls once for each output."""
+    scopes = get_global_attribute("name_scope_stack")
+    scope = scopes[-1] if scopes else None
+    if scope is None or scope.name != "compile_loss":
+        return
+    if vars(loss).get("_scope") is scope:
+        raise ValueError(
+            f"A stock keras.Model calls a loss once for each output, and "
+            f"{loss.name!r} was written for the whole output. Received: one "
+            "loss and several outputs. Use keras_jax_ext.Model, or "
+            "keras_jax_ext.extend(model) and compile again."
+        )
+    loss._scope = scope
+
+
+def clear_compiled(model):
+    """Empty the slots of `compile`; returns the way back.
+
+    Stock Keras keeps the old loss when compiled again with `loss=None`.
+    """
+    names = ("_compile_loss", "_compile_metrics", "loss")
+    before = {name: vars(model).get(name) for name in names}
+    vars(model).update(dict.fromkeys(names))
+    return lambda: vars(model).update(before)
+
+
+def compiled_loss(model):
+    """The object behind `compile(loss=)`, or `None`."""
+    return model._compile_loss
+
+
+def set_compiled_loss(model, compiled):
+    """Put another object behind `compile(loss=)`."""
+    vars(model)["_compile_loss"] = compiled
+
+
+def stock_loss_name(compiled):
+    """The name of the first loss of a built `CompileLoss`."""
+    return compiled._flat_losses[0].loss.name
+
+
+def restore_state(model, state, *, optimizer):
+    """Give a model's variables the values that a failed step was given.
+
+    Args:
+        model: The model whose step failed.
+        state: What the step received: lists of arrays, in Keras's order.
+        optimizer: Boolean, whether the optimizer's values are among them.
+    """
+    groups = [model.trainable_variables, model.non_trainable_variables]
+    if optimizer:
+        groups.append(model.optimizer.variables)
+    groups.append(model.metrics_variables)
+    for variables, values in zip(groups, state, strict=False):
+        for variable, value in zip(variables, values, strict=False):
+            if not getattr(value, "is_deleted", lambda: False)():
+                variable._value = value
+    model._jax_state = None
+    model._jax_state_synced = True

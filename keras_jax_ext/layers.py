@@ -9,7 +9,7 @@ import abc
 import inspect
 from typing import TYPE_CHECKING
 
-from keras_jax_ext import _abstract, _build, _frame, _keras, _scope
+from keras_jax_ext import _abstract, _build, _frame, _keras, _report, _scope
 
 import jax
 import keras
@@ -31,7 +31,7 @@ class _InlineMeta(_KerasMeta):  # type: ignore[valid-type, misc]
         return _scope.declare(cls, args, kwargs, super().__call__)
 
 
-class Layer(keras.Layer, metaclass=_InlineMeta):
+class Layer(_report.Reports, keras.Layer, metaclass=_InlineMeta):
     """A Keras layer that may declare others, and weights, in its `call`.
 
     Sublayers and weights are made when the layer is first called and found by

@@ -3,8 +3,10 @@
 import functools
 import inspect
 import re
+from typing import Any
 
 from keras_jax_ext import _frame, _keras
+from keras_jax_ext._compile import Compile
 from keras_jax_ext._optax_step import OptaxTraining
 from keras_jax_ext.layers import Layer
 
@@ -21,6 +23,7 @@ class _ModelMeta(type(Layer)):  # type: ignore[misc]
 
 
 class Model(
+    Compile,
     OptaxTraining,
     _keras.PathName,
     Layer,
@@ -142,11 +145,6 @@ class Model(
             )
         return args, kwargs
 
-    def compile(self, *args, **kwargs):
-        """As `keras.Model.compile`."""
-        _keras.check_fresh(f"{type(self).__name__} {self.name!r}")
-        super().compile(*args, **kwargs)
-
     def save(self, filepath, *args, **kwargs):
         """As `keras.Model.save`; a model without its weights is refused."""
         self._check_declared("save")
@@ -216,3 +214,49 @@ class Sequential(keras.Sequential, Model):
         trainable: Boolean. Defaults to `True`.
         name: String. Defaults to `None`.
     """
+
+
+@functools.cache
+def _extended(cls):
+    """`cls` with what `Model` adds to training, under the same name."""
+    names = ("__module__", "__qualname__", "__doc__")
+    variant = type(
+        cls.__name__,
+        (Compile, OptaxTraining, cls),
+        {n: getattr(cls, n) for n in names},
+    )
+    _keras.register_like(variant, cls)
+    return variant
+
+
+def extend(model):
+    """Give an existing Keras model the `compile` and `fit` of `kje.Model`.
+
+    The model is changed in place: its weights, name and layers are kept. It
+    must be compiled again.
+
+    Example:
+
+    ```python
+    model = kje.extend(keras.applications.MobileNetV3Small(weights=None))
+    model.compile("adam", loss=MyLoss())
+    ```
+
+    Args:
+        model: A `keras.Model`.
+
+    Returns:
+        `model`.
+
+    Raises:
+        TypeError: If it is not a `keras.Model`.
+    """
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            "`extend` takes a model. Received: "
+            f"model={model!r} (of type {type(model).__name__})."
+        )
+    if not isinstance(model, Compile):
+        cls: Any = type(model)
+        model.__class__ = _extended(cls)
+    return model

@@ -1,0 +1,71 @@
+"""Parts of a structure, by key, index, field name or a path of them."""
+
+import dataclasses
+from collections.abc import Mapping
+
+
+def path_of(on):
+    """`on=` as a tuple of keys and indices."""
+    if on is None:
+        return ()
+    path = tuple(on) if isinstance(on, (list, tuple)) else (on,)
+    for key in path:
+        if not isinstance(key, (str, int)) or isinstance(key, bool):
+            raise TypeError(
+                "`on` is a key, an index or a list of them, that leads to a "
+                f"part of `y_pred`. Received: on={on!r} (of type "
+                f"{type(on).__name__})."
+            )
+    return path
+
+
+def is_structure(value):
+    """Whether `value` holds others: a dict, a list, a tuple, a dataclass."""
+    return isinstance(value, (Mapping, list, tuple)) or (
+        dataclasses.is_dataclass(value) and not isinstance(value, type)
+    )
+
+
+def pick(structure, path, what, *, shallow=False):
+    """The part of `structure` that `path` leads to.
+
+    Args:
+        structure: Nested dicts, lists, tuples, NamedTuples, dataclasses.
+        path: Tuple of keys, field names and indices.
+        what: String, how messages call the structure.
+        shallow: Boolean. If `True`, a leaf met early is the answer.
+
+    Raises:
+        KeyError: If there is no such part; the message lists those there are.
+    """
+    for key in path:
+        if shallow and not is_structure(structure):
+            break
+        entries = _entries(structure)
+        if key not in entries:
+            raise KeyError(
+                f"`on` leads to no part of {what}. Received: on={path!r}, and "
+                + (
+                    f"{key!r} is not among {list(entries)}."
+                    if entries
+                    else f"{key!r} in one tensor, which has no parts."
+                )
+            )
+        structure = entries[key]
+    return structure
+
+
+def _entries(structure):
+    """The parts of one level, by every key that may name them."""
+    if isinstance(structure, Mapping):
+        return structure
+    if not is_structure(structure):
+        return {}
+    if isinstance(structure, (list, tuple)):
+        named = getattr(structure, "_fields", ())
+        return {
+            **dict(zip(named, structure, strict=False)),
+            **dict(enumerate(structure)),
+        }
+    fields = [field.name for field in dataclasses.fields(structure)]
+    return {name: getattr(structure, name) for name in fields}

@@ -1,0 +1,121 @@
+"""What the arguments of `compile` hold: specs of Keras, and ours."""
+
+from keras_jax_ext import _injection
+from keras_jax_ext.losses import Loss
+from keras_jax_ext.metrics import Function, Metric, On
+
+import keras
+
+
+def _is_whole(spec):
+    """Whether `spec` is a function that only we can call."""
+    return (
+        callable(spec)
+        and not isinstance(spec, (type, keras.losses.Loss, keras.Metric))
+        and not _injection.takes_labels_and_outputs(spec)
+    )
+
+
+def _leaves(spec, path=()):
+    """Every entry of nested dicts and lists, with the keys of the dicts."""
+    if isinstance(spec, dict):
+        for key, value in spec.items():
+            yield from _leaves(value, (*path, str(key)))
+    elif isinstance(spec, (list, tuple)):
+        for value in spec:
+            yield from _leaves(value, path)
+    elif spec is not None:
+        yield path, spec
+
+
+def _has_ours(spec):
+    return any(
+        isinstance(leaf, (Loss, Metric)) or _is_whole(leaf)
+        for _, leaf in _leaves(spec)
+    )
+
+
+def split_losses(spec, loss_weights):
+    """Separate what Keras compiles from the losses that are ours.
+
+    Returns:
+        The stock spec or `None`, and a list of `(log name, loss, binding)`.
+    """
+    if not _has_ours(spec):
+        return spec, []
+    top = list(spec) if isinstance(spec, (list, tuple)) else [spec]
+    stock = [s for s in top if s is not None and not _has_ours(s)]
+    ours, taken = [], set[str]()
+    for part in top:
+        for path, leaf in _leaves(part) if _has_ours(part) else ():
+            if not isinstance(leaf, Loss):
+                if not _is_whole(leaf):
+                    stock.append(leaf)
+                    continue
+                leaf = Loss(leaf)
+            name = leaf.name.removesuffix("_loss") + "_loss"
+            name = unique("/".join([*path, name]), taken)
+            ours.append((name, leaf, leaf.binding()))
+    inside = any(_has_ours(s) and not isinstance(s, Loss) for s in top)
+    if len(stock) > 1 or (stock and inside and not _is_flat(top)):
+        raise ValueError(
+            "A loss holds ours and at most one spec of Keras, beside them in "
+            f"a list. Received: loss={spec!r}. Put a Keras loss on one output "
+            "with keras_jax_ext.losses.on(loss, key)."
+        )
+    if loss_weights is not None and not stock:
+        raise ValueError(
+            "`loss_weights` belong to the losses of Keras, and there are none. "
+            f"Received: loss_weights={loss_weights!r}. Give each loss its "
+            "`weight=`."
+        )
+    return (stock[0] if stock else None), ours
+
+
+def _is_flat(top):
+    return not any(isinstance(s, (dict, list, tuple)) for s in top)
+
+
+def split_metrics(spec, weighted):
+    """Separate what Keras compiles from the metrics that are ours."""
+    if not _has_ours(spec):
+        return spec, []
+    if not isinstance(spec, (list, tuple)):
+        raise ValueError(
+            "Metrics of ours are given in a list. Received: metrics="
+            f"{spec!r} (of type {type(spec).__name__})."
+        )
+    ours, stock = [], []
+    for one in spec:
+        if _is_whole(one):
+            one = Function(one, weighted=weighted)
+        if isinstance(one, Metric):
+            if isinstance(one, On):
+                one.weighted = weighted
+            ours.append(one)
+        elif _has_ours(one):
+            raise ValueError(
+                "Metrics of ours stand at the top of the list. Received: "
+                f"metrics={spec!r}."
+            )
+        else:
+            stock.append(one)
+    return stock or None, ours
+
+
+def unique(name, taken):
+    """`name`, or with the first free number; it is taken then."""
+    free, number = name, 0
+    while free in taken:
+        number += 1
+        free = f"{name}_{number}"
+    taken.add(free)
+    return free
+
+
+def renamed(metrics):
+    """Give repeated metrics the names that Keras gives repeated ones."""
+    taken: set[str] = set()
+    for metric in metrics:
+        metric.name = unique(metric.name, taken)
+    return metrics

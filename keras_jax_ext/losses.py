@@ -1,0 +1,451 @@
+"""Losses that see the whole output, called with the names they ask for."""
+
+from typing import Any
+
+from keras_jax_ext import _injection, _keras, _parts
+
+import keras
+
+_REDUCTIONS = (
+    "sum_over_batch_size",
+    "mean",
+    "mean_with_sample_weight",
+    "sum",
+    "none",
+    None,
+)
+
+
+def _call_function(self, **given):
+    """Compute the loss; subclasses name the arguments they want."""
+    return self.fn(**given)
+
+
+@keras.saving.register_keras_serializable("keras_jax_ext.losses")
+class Loss(keras.losses.Loss):
+    """A loss that is given the model's whole output, and more by name.
+
+    Write `call` with any of the arguments `x, y_true, y_pred, sample_weight,
+    class_weight, training, parameters, states`, or pass a function of them.
+    It returns a scalar, a tensor of values for each sample, or a dict of
+    these, whose entries are logged as parts and summed.
+
+    Example:
+
+    ```python
+    class Mixture(kje.losses.Loss):
+        def call(self, y_true, y_pred):
+            means, weights = y_pred
+            return keras.ops.sum(weights * (means - y_true) ** 2, axis=-1)
+
+    model.compile("adam", loss=Mixture())
+    ```
+
+    Args:
+        fn: Function of the names above, instead of a subclass with `call`.
+            Defaults to `None`.
+        on: Key, index or list of them: the part of `y_pred` to see. The same
+            part of `y_true` and `sample_weight` if they are structures.
+            Defaults to `None`, the whole.
+        weight: Float, multiplies the loss after the reduction. The logged
+            value is not multiplied. Defaults to `None`, which means 1.
+        reduction: As in `keras.losses.Loss`. Defaults to
+            `"sum_over_batch_size"`.
+        name: String, the name in the logs, where `_loss` is appended.
+            Defaults to the name of the function or class in snake case.
+        dtype: As in `keras.losses.Loss`. Floating tensors are cast to it,
+            others are left. Defaults to `None`.
+
+    Raises:
+        ValueError: In `compile`, if an argument cannot be given by name.
+    """
+
+    def __init__(
+        self,
+        fn=None,
+        *,
+        on=None,
+        weight=None,
+        reduction="sum_over_batch_size",
+        name=None,
+        dtype=None,
+    ):
+        if fn is not None and not callable(fn):
+            raise TypeError(
+                "A loss takes a function, and its options by keyword. "
+                f"Received: fn={fn!r} (of type {type(fn).__name__})."
+            )
+        if fn is None and type(self).call is Loss.call:
+            raise TypeError(
+                "A loss needs a function or a subclass with `call`. Received: "
+                f"{type(self).__name__}() with neither. Write `Loss(fn)`."
+            )
+        if isinstance(weight, bool) or not isinstance(
+            weight, (int, float, type(None))
+        ):
+            raise TypeError(
+                "`weight` is a number. Received: "
+                f"weight={weight!r} (of type {type(weight).__name__})."
+            )
+        name = name or getattr(fn, "__name__", None)
+        name = name or _keras.to_snake_case(type(self).__name__)
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+        self.fn = fn
+        self.on = on
+        self.weight = weight
+        self.path = _parts.path_of(on)
+
+    call: Any = _call_function
+
+    def binding(self):
+        """The names that this loss asks for, as a `Binding`."""
+        own = type(self).call is not Loss.call
+        function = self.call if own else self.fn
+        return _injection.bind(function, f"The loss {self.name!r}")
+
+    def parts(self, given, binding=None):
+        """Reduced values by part name, not multiplied by `weight`.
+
+        Args:
+            given: Dict, the values that may be asked for, by name.
+            binding: What `binding()` returned. Defaults to `None`.
+
+        Returns:
+            Dict of scalars; a loss without parts has the one name `""`.
+        """
+        binding = binding or self.binding()
+        given = select(given, self.path, binding.names)
+        masks = _masks(given["y_pred"]) if "y_pred" in binding.names else []
+        values = self._named(binding(cast(given, self.dtype)))
+        weights = given.get("sample_weight")
+        if "sample_weight" in binding.names:
+            weights = None
+        return {
+            name: self._reduce(name, value, weights, masks, binding.names)
+            for name, value in values.items()
+        }
+
+    def _named(self, returned, prefix=""):
+        if isinstance(returned, dict) and returned:
+            parts = {}
+            for key, value in returned.items():
+                parts.update(self._named(value, f"{prefix}/{key}".lstrip("/")))
+            return parts
+        if returned is None or _parts.is_structure(returned):
+            raise TypeError(
+                f"The loss {self.name!r} must return a tensor or a dict of "
+                f"named parts. Received: {returned!r} (of type "
+                f"{type(returned).__name__}). Did you forget `return`?"
+            )
+        return {prefix: returned}
+
+    def _reduce(self, part, values, weights, masks, names):
+        masks = [*masks, *_masks(values)]
+        values = keras.ops.convert_to_tensor(values, dtype=self.dtype)
+        seen = {"x", "y_true", "y_pred"} & set(names)
+        if not seen or not values.shape:
+            if seen and weights is not None:
+                raise ValueError(self._scalar_message(part))
+            weights, masks = None, []
+        weights = None if weights is None else _spread(weights, values, self)
+        mask = None
+        for one in masks:
+            one = _spread_mask(one, values)
+            mask = one if mask is None else keras.ops.logical_and(mask, one)
+        value = _keras.reduce_weighted_values(
+            values,
+            sample_weight=weights,
+            mask=mask,
+            reduction=self.reduction,
+            dtype=self.dtype,
+        )
+        if value.shape:
+            raise ValueError(
+                f"Training needs one number, and the loss {self.name!r} is "
+                f"not reduced. Received: reduction={self.reduction!r} and "
+                f"values of shape {tuple(value.shape)}. Choose one of "
+                f"{_REDUCTIONS[:4]}, or reduce in `call`."
+            )
+        return value
+
+    def _scalar_message(self, part):
+        return (
+            f"Sample weights cannot be applied to a loss that is already a "
+            f"scalar. Received: sample_weight, and a scalar from the loss "
+            f"{self.name!r}{f', part {part!r}' if part else ''}. Return one "
+            "value for each sample, or ask for `sample_weight` by name."
+        )
+
+    def __call__(self, y_true=None, y_pred=None, sample_weight=None, **given):
+        """The weighted sum of the parts, as one scalar.
+
+        Args:
+            y_true: Labels. Defaults to `None`.
+            y_pred: Structure of outputs. Defaults to `None`.
+            sample_weight: Tensor of weights. Defaults to `None`.
+            **given: Other values that `call` asks for, by name.
+
+        Returns:
+            Scalar tensor.
+        """
+        _keras.check_one_output(self)
+        given.update(y_true=y_true, y_pred=y_pred, sample_weight=sample_weight)
+        return self.weighted(sum(self.parts(given).values()))
+
+    def weighted(self, value):
+        """`value` times `weight`."""
+        return value if self.weight is None else value * self.weight
+
+    def get_config(self):
+        """The arguments that differ from their defaults, and the name."""
+        config = super().get_config()
+        for key in ("on", "weight", "fn"):
+            if getattr(self, key) is not None:
+                config[key] = getattr(self, key)
+        if "fn" in config:
+            config["fn"] = keras.saving.serialize_keras_object(self.fn)
+        return config
+
+    @classmethod
+    def from_config(cls, config):
+        """Make a loss from `get_config()`."""
+        config = dict(config)
+        for key in ("fn", "loss"):
+            if isinstance(config.get(key), dict):
+                config[key] = keras.saving.deserialize_keras_object(config[key])
+        return cls(**config)
+
+
+def select(given, path, names):
+    """The entries asked for, with `y_pred` and what follows it at `path`."""
+    given = dict(given)
+    for name in ("y_pred", "y_true", "sample_weight"):
+        wanted = name in names or name == "sample_weight"
+        if path and wanted and given.get(name) is not None:
+            given[name] = _parts.pick(
+                given[name], path, f"`{name}`", shallow=name != "y_pred"
+            )
+    return given
+
+
+def cast(given, dtype):
+    """Floating tensors as `dtype`; labels and other integers as they are."""
+
+    def one(value):
+        if value is None or not keras.backend.is_float_dtype(
+            keras.backend.standardize_dtype(value.dtype)
+        ):
+            return value
+        return keras.ops.cast(value, dtype)
+
+    cast = dict(given)
+    for name in ("x", "y_true", "y_pred", "sample_weight"):
+        if cast.get(name) is not None:
+            cast[name] = keras.tree.map_structure(one, _tensors(cast[name]))
+    return cast
+
+
+def _tensors(structure):
+    """Leaves as tensors, so that lists of numbers have a dtype."""
+    return keras.tree.map_structure(
+        lambda v: v if hasattr(v, "dtype") else keras.ops.convert_to_tensor(v),
+        structure,
+    )
+
+
+def _masks(structure):
+    found = (_keras.get_keras_mask(t) for t in keras.tree.flatten(structure))
+    return [mask for mask in found if mask is not None]
+
+
+def _spread(weights, values, loss):
+    """Weights of shape `(batch, ...)`, repeated over the axes they lack."""
+    if _parts.is_structure(weights):
+        raise ValueError(
+            f"One loss over several outputs takes one array of weights. "
+            f"Received: sample_weight of type {type(weights).__name__} for "
+            f"the loss {loss.name!r}. Choose a part with `on=`, or ask for "
+            "`sample_weight` by name."
+        )
+    weights = keras.ops.convert_to_tensor(weights, dtype=values.dtype)
+    shape = tuple(weights.shape)
+    while len(shape) > len(values.shape) and shape[-1] == 1:
+        shape = shape[:-1]
+    shape += (1,) * (len(values.shape) - len(shape))
+    fits = len(shape) == len(values.shape) and all(
+        w in (1, v) for w, v in zip(shape, values.shape, strict=True)
+    )
+    if not fits:
+        raise ValueError(
+            "Sample weights must have the leading axes of the loss's values. "
+            f"Received: sample_weight of shape {tuple(weights.shape)} and "
+            f"values of shape {tuple(values.shape)} from the loss "
+            f"{loss.name!r}."
+        )
+    return keras.ops.broadcast_to(
+        keras.ops.reshape(weights, shape), values.shape
+    )
+
+
+def _spread_mask(mask, values):
+    """A sample counts if any of its steps does; lacking axes are repeated."""
+    extra = tuple(range(len(values.shape), len(mask.shape)))
+    if extra:
+        mask = keras.ops.any(mask, axis=extra)
+    shape = tuple(mask.shape) + (1,) * (len(values.shape) - len(mask.shape))
+    return keras.ops.broadcast_to(keras.ops.reshape(mask, shape), values.shape)
+
+
+@keras.saving.register_keras_serializable("keras_jax_ext.losses")
+class On(Loss):
+    """A Keras loss on one part of the output; made by `on`."""
+
+    def __init__(self, loss, on, weight=None, name=None, **kwargs):
+        name = name or "_".join(map(str, _parts.path_of(on)))
+        super().__init__(on=on, weight=weight, name=name, **kwargs)
+        self.loss = loss
+
+    def call(self, y_true, y_pred, sample_weight=None):
+        """The Keras loss, which weights, masks and reduces by itself."""
+        loss = _keras.get_loss(self.loss, y_true, y_pred)
+        return loss(y_true, y_pred, sample_weight)
+
+    def parts(self, given, binding=None):
+        """As `Loss.parts`; nothing is cast, Keras does it, masks are kept."""
+        binding = binding or self.binding()
+        return self._named(binding(select(given, self.path, binding.names)))
+
+    def get_config(self):
+        """The arguments of the constructor."""
+        loss = keras.saving.serialize_keras_object(self.loss)
+        return {
+            "loss": loss,
+            "on": self.on,
+            "weight": self.weight,
+            "name": self.name,
+        }
+
+
+def on(loss, path, *, weight=None, name=None):
+    """Put any Keras loss on one part of the output.
+
+    Example:
+
+    ```python
+    loss = [
+        kje.losses.on("mse", "value", weight=0.5),
+        kje.losses.on("sparse_categorical_crossentropy", "class"),
+    ]
+    ```
+
+    Args:
+        loss: String, function `f(y_true, y_pred)` or `keras.losses.Loss`.
+        path: Key, index or list of them into `y_pred`, and into `y_true` and
+            `sample_weight` if they are structures.
+        weight: Float. Defaults to `None`, which means 1.
+        name: String. Defaults to the path, so that the log is `<path>_loss`.
+
+    Returns:
+        A `Loss`.
+    """
+    if isinstance(loss, Loss):
+        raise TypeError(
+            "`on` is for the losses of Keras; ours have an argument for it. "
+            f"Received: loss={loss!r}. Give it on={path!r}."
+        )
+    keras.losses.get(loss)
+    return On(loss, path, weight=weight, name=name)
+
+
+class _Global(Loss):
+    """A penalty on every trainable variable."""
+
+    def __init__(self, l1=0.0, l2=0.0, **kwargs):
+        super().__init__(**kwargs)
+        self.l1 = l1
+        self.l2 = l2
+
+    def call(self, parameters):
+        """Sum the penalties of all variables."""
+        ops = keras.ops
+        values = [ops.cast(v, self.dtype) for v in parameters.values()]
+        total = ops.zeros((), self.dtype)
+        if self.l1:
+            total += self.l1 * sum(ops.sum(ops.abs(v)) for v in values)
+        if self.l2:
+            total += self.l2 * sum(ops.sum(ops.square(v)) for v in values)
+        return total
+
+
+@keras.saving.register_keras_serializable("keras_jax_ext.losses")
+class GlobalL1(_Global):
+    """The sum of absolute values of all trainable variables, times `l1`.
+
+    Example:
+
+    ```python
+    model.compile("adam", loss=["mse", kje.losses.GlobalL1(1e-4)])
+    ```
+
+    Args:
+        l1: Float. Defaults to `0.01`.
+        **kwargs: As `Loss`.
+    """
+
+    def __init__(self, l1=0.01, **kwargs):
+        super().__init__(l1=l1, **kwargs)
+
+    def get_config(self):
+        """The arguments of the constructor."""
+        return {**super().get_config(), "l1": self.l1}
+
+
+@keras.saving.register_keras_serializable("keras_jax_ext.losses")
+class GlobalL2(_Global):
+    """The sum of squares of all trainable variables, times `l2`.
+
+    Example:
+
+    ```python
+    model.compile("adam", loss=["mse", kje.losses.GlobalL2(1e-4)])
+    ```
+
+    Args:
+        l2: Float. Defaults to `0.01`.
+        **kwargs: As `Loss`.
+    """
+
+    def __init__(self, l2=0.01, **kwargs):
+        super().__init__(l2=l2, **kwargs)
+
+    def get_config(self):
+        """The arguments of the constructor."""
+        return {**super().get_config(), "l2": self.l2}
+
+
+@keras.saving.register_keras_serializable("keras_jax_ext.losses")
+class GlobalL1L2(_Global):
+    """The penalties of `GlobalL1` and `GlobalL2` together.
+
+    Example:
+
+    ```python
+    model.compile("adam", loss=["mse", kje.losses.GlobalL1L2(1e-5, 1e-4)])
+    ```
+
+    Args:
+        l1: Float. Defaults to `0.01`.
+        l2: Float. Defaults to `0.01`.
+        **kwargs: As `Loss`.
+    """
+
+    def __init__(self, l1=0.01, l2=0.01, **kwargs):
+        super().__init__(l1=l1, l2=l2, **kwargs)
+
+    def get_config(self):
+        """The arguments of the constructor."""
+        return {**super().get_config(), "l1": self.l1, "l2": self.l2}
+
+
+def __getattr__(name):
+    return getattr(keras.losses, name)

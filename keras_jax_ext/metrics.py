@@ -1,0 +1,200 @@
+"""Metrics that see the whole output, updated with the names they ask for."""
+
+from typing import Any
+
+from keras_jax_ext import _injection, _keras, _parts
+
+import keras
+
+
+@keras.saving.register_keras_serializable("keras_jax_ext.metrics")
+class Metric(keras.metrics.Metric):
+    """A Keras metric whose `update_state` is called with named arguments.
+
+    Write `update_state` with any of the arguments `x, y_true, y_pred,
+    sample_weight, class_weight, training, parameters, states`; the rest is as
+    in `keras.metrics.Metric`.
+
+    Example:
+
+    ```python
+    class Spread(kje.metrics.Metric):
+        def __init__(self, name="spread"):
+            super().__init__(name=name)
+            self.mean = keras.metrics.Mean()
+
+        def update_state(self, y_pred):
+            self.mean.update_state(keras.ops.std(y_pred[0], axis=-1))
+
+        def result(self):
+            return self.mean.result()
+    ```
+
+    Args:
+        name: String, the name in the logs. Defaults to the name of the class
+            in snake case.
+        dtype: As in `keras.metrics.Metric`. Defaults to `None`.
+    """
+
+    def __init__(self, name=None, dtype=None):
+        name = name or _keras.to_snake_case(type(self).__name__)
+        super().__init__(name=name, dtype=dtype)
+
+    def binding(self):
+        """The names that this metric asks for, as a `Binding`."""
+        what = f"The metric {self.name!r}"
+        return _injection.bind(self.update_state, what)
+
+    def update(self, given, binding):
+        """Call `update_state` with the values that it asks for."""
+        binding(given)
+
+
+@keras.saving.register_keras_serializable("keras_jax_ext.metrics")
+class Function(Metric):
+    """The mean of a function of named arguments over the epoch."""
+
+    def __init__(self, fn, name=None, weighted=False, **kwargs):
+        super().__init__(name=name or fn.__name__, **kwargs)
+        self.fn = fn
+        self.weighted = weighted
+        self._mean = keras.metrics.Mean(name=self.name)
+
+    def binding(self):
+        """The names that the function asks for."""
+        return _injection.bind(self.fn, f"The metric {self.name!r}")
+
+    def update(self, given, binding):
+        """Add the values of one batch."""
+        values = keras.ops.convert_to_tensor(binding(given), dtype=self.dtype)
+        weights = given.get("sample_weight") if self.weighted else None
+        if not values.shape:
+            weights = _batch_size(given)
+        elif weights is not None:
+            ones = (1,) * (len(values.shape) - len(weights.shape))
+            shape = tuple(weights.shape) + ones
+            weights = keras.ops.broadcast_to(
+                keras.ops.reshape(weights, shape), values.shape
+            )
+        self._mean.update_state(values, sample_weight=weights)
+
+    @property
+    def variables(self):
+        """Those of the mean: `compile` makes it where Keras tracks nothing."""
+        return self._mean.variables
+
+    def result(self):
+        """The mean so far."""
+        return self._mean.result()
+
+    def get_config(self):
+        """The arguments of the constructor."""
+        fn = keras.saving.serialize_keras_object(self.fn)
+        return {**super().get_config(), "fn": fn, "weighted": self.weighted}
+
+    @classmethod
+    def from_config(cls, config):
+        """Make a metric from `get_config()`."""
+        fn = keras.saving.deserialize_keras_object(config["fn"])
+        return cls(**{**config, "fn": fn})
+
+
+@keras.saving.register_keras_serializable("keras_jax_ext.metrics")
+class On(Metric):
+    """A Keras metric on one part of the output; made by `on`."""
+
+    def __init__(self, metric, on, name=None, weighted=False, **kwargs):
+        path = _parts.path_of(on)
+        given_name = name
+        if name is None:
+            last = metric if isinstance(metric, str) else _name_of(metric)
+            name = "_".join([*map(str, path), last])
+        super().__init__(name=name, **kwargs)
+        self.on = on
+        self.path = path
+        self.metric = metric
+        self.weighted = weighted
+        self.given_name = given_name
+        self.stock: Any = None
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        """Update the Keras metric on its part."""
+        y_pred = _parts.pick(y_pred, self.path, "`y_pred`")
+        y_true = _parts.pick(y_true, self.path, "`y_true`", shallow=True)
+        if self.stock is None:
+            self.stock = _keras.get_metric(self.metric, y_true, y_pred)
+        if not self.weighted or sample_weight is None:
+            self.stock.update_state(y_true, y_pred)
+            return
+        weights = _parts.pick(
+            sample_weight, self.path, "`sample_weight`", shallow=True
+        )
+        self.stock.update_state(y_true, y_pred, sample_weight=weights)
+
+    @property
+    def variables(self):
+        """Those of the Keras metric, once its class is known."""
+        return [] if self.stock is None else self.stock.variables
+
+    def reset_state(self):
+        """Forget what was seen."""
+        if self.stock is not None:
+            self.stock.reset_state()
+
+    def result(self):
+        """The result of the Keras metric."""
+        return self.stock.result()
+
+    def get_config(self):
+        """The arguments of the constructor."""
+        metric = keras.saving.serialize_keras_object(self.metric)
+        return {
+            "metric": metric,
+            "on": self.on,
+            "name": self.given_name,
+            "weighted": self.weighted,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        """Make a metric from `get_config()`."""
+        metric = keras.saving.deserialize_keras_object(config["metric"])
+        return cls(**{**config, "metric": metric})
+
+
+def _name_of(metric):
+    return getattr(metric, "name", None) or metric.__name__
+
+
+def _batch_size(given):
+    for name in ("x", "y_pred"):
+        for leaf in keras.tree.flatten(given.get(name)):
+            if leaf is not None and leaf.shape:
+                return leaf.shape[0]
+    return 1
+
+
+def on(metric, path, *, name=None):
+    """Put any Keras metric on one part of the output.
+
+    Example:
+
+    ```python
+    metrics = [kje.metrics.on("accuracy", "class")]
+    ```
+
+    Args:
+        metric: String, function `f(y_true, y_pred)` or `keras.metrics.Metric`.
+        path: Key, index or list of them into `y_pred`, and into `y_true` and
+            `sample_weight` if they are structures.
+        name: String. Defaults to the path and the metric's name, joined by
+            an underscore, as Keras names the metrics of an output.
+
+    Returns:
+        A `Metric`. In `weighted_metrics` it applies the sample weights.
+    """
+    return On(metric, path, name=name)
+
+
+def __getattr__(name):
+    return getattr(keras.metrics, name)
