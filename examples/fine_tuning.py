@@ -52,11 +52,11 @@ def fine_tuning(steps):
     return optax.MultiSteps(transformation, 2)
 
 
-def main():
+def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--out", type=pathlib.Path, default="out")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     keras.utils.set_random_seed(0)
     trunk = [
         keras.layers.Dense(64, activation="relu", name="stem"),

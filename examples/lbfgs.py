@@ -67,12 +67,12 @@ def train(transformation, epochs, seed):
     return history.history["loss"], error
 
 
-def main():
+def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--epochs", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=pathlib.Path, default="out")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     transformations = {
         "optax.lbfgs()": optax.lbfgs(),
         "optax.adam(3e-3)": optax.adam(3e-3),

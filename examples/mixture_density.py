@@ -163,7 +163,7 @@ def main(argv=None):
         grid[:, 0],
         components,
         probs,
-        threshold=0.3,
+        threshold=0.2,
     )
     plot_weights(f"{name}_weights.png", grid[:, 0], probs)
     print("figures:", *sorted(map(str, args.out.glob(f"{name.name}_*.png"))))

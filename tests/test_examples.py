@@ -33,6 +33,22 @@ def test_mixture_density(dataset, tmp_path, capsys):
     assert len(list(tmp_path.glob(f"mixture_density_{dataset}_*.png"))) == 3
 
 
+def test_lbfgs(tmp_path, capsys):
+    load("lbfgs").main(["--epochs", "20", "--out", str(tmp_path)])
+    found = re.findall(r"loss ([0-9.e+-]+)", capsys.readouterr().out)
+    lbfgs, adam = map(float, found)
+    assert lbfgs < adam
+    assert (tmp_path / "lbfgs.png").exists()
+
+
+def test_fine_tuning(tmp_path, capsys):
+    load("fine_tuning").main(["--epochs", "2", "--out", str(tmp_path)])
+    printed = capsys.readouterr().out
+    assert "the frozen stem is unchanged: True" in printed
+    first, last = map(float, re.findall(r"(0\.\d+) (?:after|in)", printed))
+    assert last > first
+
+
 def test_the_example_of_the_readme_trains():
     readme = (ROOT / "README.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)

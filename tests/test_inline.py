@@ -422,15 +422,18 @@ def test_one_argument_receives_the_structure_whole():
 
 
 def test_masks_reach_call_at_the_first_use():
+    masked = []
+
     class Pool(kje.Layer):
         supports_masking = True
 
         def call(self, x, mask=None):
-            assert mask is not None
+            masked.append(mask is not None)
             return layers.GlobalAveragePooling1D()(layers.Dense(2)(x), mask)
 
     model = keras.Sequential([keras.layers.Embedding(10, 4, mask_zero=True)])
     assert Pool()(model(zoo.TOKENS)).shape == (2, 2)
+    assert masked == [True] * 3  # two traces, and the call
 
 
 def test_mixed_precision_and_stateful_layers():
