@@ -116,7 +116,7 @@ def test_another_backend_is_an_error_that_names_both_fixes(
 
 
 def test_an_old_keras_is_an_error_that_says_what_to_run(tmp_path):
-    code = "import keras; keras.__version__ = '3.14.1'\nimport keras_jax_ext"
+    code = "import keras; keras.__version__ = '3.15.0'\nimport keras_jax_ext"
     done = run(code, tmp_path, KERAS_BACKEND="jax")
     assert "needs Keras 3.15.1 or newer" in done.stderr
     assert "pip install -U keras" in done.stderr

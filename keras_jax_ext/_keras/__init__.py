@@ -1,0 +1,52 @@
+"""The only module that touches Keras's private names.
+
+Each private name has a line on why it is needed and what would replace it, so
+that a new Keras release is adapted here and nowhere else.
+"""
+
+# ruff: isort: off
+# First: chooses the JAX backend, before anything else imports keras.
+from keras_jax_ext._keras.activation import check_fresh as check_fresh
+
+from keras_jax_ext._keras.compiling import (
+    check_one_output as check_one_output,
+    clear_compiled as clear_compiled,
+    compiled_loss as compiled_loss,
+    get_loss as get_loss,
+    get_metric as get_metric,
+    layout_for as layout_for,
+    reduce_weighted_values as reduce_weighted_values,
+    restore_state as restore_state,
+    set_compiled_loss as set_compiled_loss,
+    stock_loss_name as stock_loss_name,
+    untracked as untracked,
+    update_metrics as update_metrics,
+)
+from keras_jax_ext._keras.declaring import (
+    Functional as Functional,
+    PathName as PathName,
+    default as default,
+    fresh_names as fresh_names,
+    functional_init_arguments as functional_init_arguments,
+    get_keras_mask as get_keras_mask,
+    has_value as has_value,
+    in_compiled_step as in_compiled_step,
+    in_stateless_scope as in_stateless_scope,
+    in_symbolic_scope as in_symbolic_scope,
+    in_trace as in_trace,
+    is_eager as is_eager,
+    lock as lock,
+    no_call_context as no_call_context,
+    own_variables as own_variables,
+    register_like as register_like,
+    running_layer as running_layer,
+    set_keras_mask as set_keras_mask,
+    snapshot as snapshot,
+    stored_dtype as stored_dtype,
+    sublayers as sublayers,
+    to_snake_case as to_snake_case,
+    track as track,
+    uninitialized_variables as uninitialized_variables,
+    unlock as unlock,
+)
+# ruff: isort: on

@@ -1,0 +1,120 @@
+"""What compiled losses, metrics and optimizers need."""
+
+import keras
+
+# ruff: isort: off
+# What a Keras loss does after its `call`: mask, weights, reduction.
+from keras.src.losses.loss import (
+    reduce_weighted_values as reduce_weighted_values,
+)
+
+# "accuracy" and "crossentropy" mean a class that depends on the shapes.
+from keras.src.trainers.compile_utils import (
+    get_loss as get_loss,
+    get_metric as get_metric,
+)
+
+# Compiled losses and metrics are no layers, and must not be tracked.
+from keras.src.utils.tracking import (
+    no_automatic_dependency_tracking as untracked,  # noqa: F401
+)
+# ruff: isort: on
+
+from keras_jax_ext._keras.declaring import get_global_attribute
+
+
+def layout_for(shape, variable=None):
+    """Where an optimizer's variable lives, or `None` without a distribution.
+
+    Args:
+        shape: Tuple of integers, the shape of the new variable.
+        variable: The model's variable that it belongs to, if any. One of the
+            same shape gives its layout; anything else is replicated, since the
+            rules of a `LayoutMap` are about the model's variables.
+    """
+    if variable is not None and tuple(variable.shape) == tuple(shape):
+        # Private, as in Keras's own `add_variable_from_reference`; replaced
+        # by: a public `Variable.layout`.
+        layout = getattr(variable, "_layout", None)
+        if layout is not None:
+            return layout
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        return None
+    axes = [None] * len(shape)
+    return keras.distribution.TensorLayout(axes, distribution.device_mesh)
+
+
+def update_metrics(model, metrics_variables, loss, x, y, y_pred, sample_weight):
+    """Update the metrics of a step, as a pure function.
+
+    Returns:
+        `(logs, metrics_variables)`.
+    """
+    # Private, the last part of Keras's own `train_step`; replaced by: a public
+    # stateless `compute_metrics`.
+    return model._update_metrics_variables(
+        metrics_variables, loss, x, y, y_pred, sample_weight
+    )
+
+
+def check_one_output(loss):
+    """Refuse a loss that stock Keras calls once for each output."""
+    scopes = get_global_attribute("name_scope_stack")
+    scope = scopes[-1] if scopes else None
+    if scope is None or scope.name != "compile_loss":
+        return
+    if vars(loss).get("_scope") is scope:
+        raise ValueError(
+            f"A stock keras.Model calls a loss once for each output, and "
+            f"{loss.name!r} was written for the whole output. Received: one "
+            "loss and several outputs. Use keras_jax_ext.Model, or "
+            "keras_jax_ext.extend(model) and compile again."
+        )
+    loss._scope = scope
+
+
+def clear_compiled(model):
+    """Empty the slots of `compile`; returns the way back.
+
+    Stock Keras keeps the old loss when compiled again with `loss=None`.
+    """
+    names = ("_compile_loss", "_compile_metrics", "loss")
+    before = {name: vars(model).get(name) for name in names}
+    vars(model).update(dict.fromkeys(names))
+    return lambda: vars(model).update(before)
+
+
+def compiled_loss(model):
+    """The object behind `compile(loss=)`, or `None`."""
+    return model._compile_loss
+
+
+def set_compiled_loss(model, compiled):
+    """Put another object behind `compile(loss=)`."""
+    vars(model)["_compile_loss"] = compiled
+
+
+def stock_loss_name(compiled):
+    """The name of the first loss of a built `CompileLoss`."""
+    return compiled._flat_losses[0].loss.name
+
+
+def restore_state(model, state, *, optimizer):
+    """Give a model's variables the values that a failed step was given.
+
+    Args:
+        model: The model whose step failed.
+        state: What the step received: lists of arrays, in Keras's order.
+        optimizer: Boolean, whether the optimizer's values are among them.
+    """
+    groups = [model.trainable_variables, model.non_trainable_variables]
+    if optimizer:
+        groups.append(model.optimizer.variables)
+    groups.append(model.metrics_variables)
+    for variables, values in zip(groups, state, strict=False):
+        for variable, value in zip(variables, values, strict=False):
+            if not getattr(value, "is_deleted", lambda: False)():
+                variable._value = value
+    model._jax_state = None
+    model._jax_state_synced = True
