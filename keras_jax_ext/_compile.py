@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from keras_jax_ext import _keras, _report
 from keras_jax_ext._compiled import Compiled, by_path
-from keras_jax_ext._guard import guarded
 from keras_jax_ext._specs import renamed, split_losses, split_metrics
 
 import keras
@@ -37,7 +36,6 @@ class Compile(_Base):
     """Mixin: `compile` takes losses and metrics of the whole output."""
 
     train_function: Any
-    test_function: Any
 
     @_keras.untracked
     def compile(
@@ -233,32 +231,6 @@ class Compile(_Base):
                 yield
             finally:
                 compiled.step = {}
-
-    def make_train_function(self, force=False):
-        """As Keras's; a failing step leaves the weights as they were.
-
-        Args:
-            force: Boolean, whether to make it anew.
-        """
-        made = self.train_function
-        super().make_train_function(force=force)
-        if self.train_function is not made:
-            self.train_function = guarded(
-                self, self.train_function, optimizer=True
-            )
-
-    def make_test_function(self, force=False):
-        """As Keras's; a failing step leaves the weights as they were.
-
-        Args:
-            force: Boolean, whether to make it anew.
-        """
-        made = self.test_function
-        super().make_test_function(force=force)
-        if self.test_function is not made:
-            self.test_function = guarded(
-                self, self.test_function, optimizer=False
-            )
 
     def fit(self, x=None, y=None, *args, class_weight=None, **kwargs):
         """As `keras.Model.fit`.

@@ -48,7 +48,7 @@ BUDGETS = {
     "_abstract": 130,
     "_lost": 120,
     "_build": 250,
-    "_guard": 120,
+    "_guard": 150,
     "_loop": 250,
     "_data": 250,
     "_summary": 250,

@@ -12,6 +12,7 @@ from keras_jax_ext._keras.compiling import (
     check_one_output as check_one_output,
     clear_compiled as clear_compiled,
     compiled_loss as compiled_loss,
+    compiled_step as compiled_step,
     get_loss as get_loss,
     get_metric as get_metric,
     layout_for as layout_for,
