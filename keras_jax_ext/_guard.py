@@ -100,7 +100,8 @@ def guarded(model, function, kind):
     """
     compiled = _keras.compiled_step(function)
     several = model.steps_per_execution > 1
-    calls_back = None if compiled else False
+    # Of several steps each is copied and awaited, whatever they call.
+    calls_back = None if compiled and not several else False
 
     @functools.wraps(function)
     def step(state, iterator):
@@ -117,7 +118,9 @@ def guarded(model, function, kind):
                 # These may fail when the buffers are already given away.
                 kept = _copy(state)
             result = function(state, iterator)
-            return jax.block_until_ready(result) if calls_back else result
+            if several or calls_back:
+                jax.block_until_ready(result)
+            return result
         except StopIteration:
             raise
         except BaseException as error:
