@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from keras_jax_ext import _keras, _report
 from keras_jax_ext._compiled import Compiled, by_path
-from keras_jax_ext._specs import renamed, split_losses, split_metrics
+from keras_jax_ext._specs import Kept, renamed, split_losses, split_metrics
 
 import keras
 
@@ -36,6 +36,7 @@ class Compile(_Base):
     """Mixin: `compile` takes losses and metrics of the whole output."""
 
     train_function: Any
+    _loads_as_stock = False
 
     @_keras.untracked
     def compile(
@@ -106,6 +107,11 @@ class Compile(_Base):
         stock = _keras.compiled_loss(self)
         _keras.set_compiled_loss(self, Compiled(self, spec, stock, losses, own))
 
+    def __call__(self, *args, **kwargs):
+        outputs = super().__call__(*args, **kwargs)
+        _keras.register_dataclasses(outputs)
+        return outputs
+
     def get_compile_config(self):
         """What `compile_from_config` needs, losses and metrics of ours too.
 
@@ -114,9 +120,13 @@ class Compile(_Base):
         """
         config = super().get_compile_config()
         compiled = self._whole()
-        if config and compiled:
-            for name, value in compiled.spec.items():
-                config[name] = keras.saving.serialize_keras_object(value)
+        if not config or compiled is None:
+            return config
+        specs = compiled.spec
+        if self._loads_as_stock and (compiled.losses or compiled.own_metrics):
+            specs = {**dict.fromkeys(_SPECS), "loss": Kept(specs)}
+        for name, value in specs.items():
+            config[name] = keras.saving.serialize_keras_object(value)
         return config
 
     def compile_from_config(self, config):
@@ -130,7 +140,10 @@ class Compile(_Base):
             # Keras warns that only the user knows how.
             super().compile_from_config(config)
             return
-        self.compile(**keras.saving.deserialize_keras_object(config))
+        config = keras.saving.deserialize_keras_object(config)
+        if isinstance(config.get("loss"), Kept):
+            config.update(config["loss"].specs)
+        self.compile(**config)
         if self.optimizer is not None and self.built:
             self.optimizer.build(self.trainable_variables)
 
@@ -185,7 +198,12 @@ class Compile(_Base):
             given = compiled.given(x, y, y_pred, sample_weight)
             given.update(by_path(self, compiled.names, compiled.step))
             compiled.update_metrics(given)
-        return super().compute_metrics(x, y, y_pred, sample_weight)
+        logs = super().compute_metrics(x, y, y_pred, sample_weight)
+        if compiled and compiled.reported and compiled.step:
+            # Zero would be wrong for what is reported in training only.
+            silent = compiled.silent()
+            logs = {name: v for name, v in logs.items() if name not in silent}
+        return logs
 
     def train_step(self, state, data):
         """One update, as `keras.Model.train_step`.

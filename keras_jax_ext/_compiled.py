@@ -21,6 +21,7 @@ class Compiled:
         self.stock = stock
         self.losses = losses
         self.own_metrics = [(m, m.binding()) for m in metrics]
+        self.stock_weight = None
         self.trackers = {}
         self.reported = {}
         self.class_weight = None
@@ -37,7 +38,7 @@ class Compiled:
     def metrics(self):
         """In the order of the logs."""
         return [
-            *(metric for metric, _ in self.own_metrics),
+            *(metric for metric, _ in self.own_metrics if self.built),
             *(self.stock.metrics if self.stock else ()),
             *self.trackers.values(),
             *self.reported.values(),
@@ -63,7 +64,9 @@ class Compiled:
     def __call__(self, y, y_pred, sample_weight=None):
         given = self.given(self.step.get("x"), y, y_pred, sample_weight)
         given.update(by_path(self.model, self.names))
-        total, parts = self._stock_part(y, y_pred, sample_weight)
+        total, parts = None, {}
+        if self.stock is not None:
+            total, parts = self._stock_part(y, y_pred, sample_weight)
         for name, loss, binding in self.losses:
             values = loss.parts(given, binding)
             for part, value in values.items():
@@ -76,11 +79,22 @@ class Compiled:
         return total
 
     def _stock_part(self, y, y_pred, sample_weight):
-        """Keras's loss, and its name in the logs beside ours."""
-        if self.stock is None:
-            return None, {}
+        """Keras's loss, and beside ours what of it the logs show."""
+        value = self._stock_loss(y, y_pred, sample_weight)
+        if not self.losses or self.stock.metrics:
+            return value, {}
+        if not self.built:
+            self.stock_weight = _keras.take_loss_weight(self.stock)
+            value = self._stock_loss(y, y_pred, sample_weight)
+        parts = {f"{_keras.stock_loss_name(self.stock)}_loss": value}
+        if self.stock_weight is not None:
+            value = value * self.stock_weight
+        return value, parts
+
+    def _stock_loss(self, *data):
+        y_pred = data[1]
         try:
-            value = self.stock(y, y_pred, sample_weight)
+            return self.stock(*data)
         except (ValueError, KeyError, TypeError) as error:
             if not _parts.is_structure(y_pred) or not callable(
                 self.spec.get("loss")
@@ -92,13 +106,13 @@ class Compiled:
                 f"loss={self.spec['loss']!r}. For one loss over the whole "
                 "output write keras_jax_ext.losses.Loss(fn)."
             ) from error
-        if not self.losses or self.stock.metrics:
-            return value, {}
-        return value, {f"{_keras.stock_loss_name(self.stock)}_loss": value}
 
     def _build(self, parts, given):
         """Make the means that the logs show; called in an abstract trace."""
-        taken = {"loss"} | {m.name for m in self.model.metrics}
+        taken = {m.name for m in self.model.metrics}
+        taken.update(_keras.stock_metric_names(self.model))
+        for metric, _ in self.own_metrics:
+            metric.name = unique(metric.name, taken)
         alone = len(parts) == 1 and not any("/" in name for name in parts)
         if not alone or (self.stock and self.stock.metrics and self.losses):
             self.trackers = {
@@ -135,6 +149,13 @@ class Compiled:
                 )
             mean = self.reported[id(layer), name]
             mean.update_state(value, sample_weight=rows)
+
+    def silent(self):
+        """Names in the logs that no layer reported in this step."""
+        seen = {(id(layer), name) for layer, name, _ in self.step["reports"]}
+        return {
+            mean.name for key, mean in self.reported.items() if key not in seen
+        }
 
     def update_metrics(self, given):
         """Add one batch to the metrics of ours."""

@@ -26,6 +26,22 @@ def is_structure(value):
     )
 
 
+def named(returned, what, prefix=""):
+    """What a loss or metric returned, as a flat dict of its named parts."""
+    if isinstance(returned, Mapping) and returned:
+        parts = {}
+        for key, value in returned.items():
+            parts.update(named(value, what, f"{prefix}/{key}".lstrip("/")))
+        return parts
+    if returned is None or is_structure(returned):
+        raise TypeError(
+            f"{what} must return a tensor or a dict of named parts. Received: "
+            f"{returned!r} (of type {type(returned).__name__}). Did you "
+            "forget `return`?"
+        )
+    return {prefix: returned}
+
+
 def pick(structure, path, what, *, shallow=False):
     """The part of `structure` that `path` leads to.
 

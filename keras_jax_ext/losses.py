@@ -125,19 +125,8 @@ class Loss(keras.losses.Loss):
             for name, value in values.items()
         }
 
-    def _named(self, returned, prefix=""):
-        if isinstance(returned, dict) and returned:
-            parts = {}
-            for key, value in returned.items():
-                parts.update(self._named(value, f"{prefix}/{key}".lstrip("/")))
-            return parts
-        if returned is None or _parts.is_structure(returned):
-            raise TypeError(
-                f"The loss {self.name!r} must return a tensor or a dict of "
-                f"named parts. Received: {returned!r} (of type "
-                f"{type(returned).__name__}). Did you forget `return`?"
-            )
-        return {prefix: returned}
+    def _named(self, returned):
+        return _parts.named(returned, f"The loss {self.name!r}")
 
     def _reduce(self, part, values, weights, masks, names):
         masks = [*masks, *_masks(values)]

@@ -9,6 +9,7 @@ from keras_jax_ext import _frame, _keras
 from keras_jax_ext._compile import Compile
 from keras_jax_ext._guard import Guarded
 from keras_jax_ext._optax_step import OptaxTraining
+from keras_jax_ext._specs import Kept
 from keras_jax_ext.layers import Layer
 
 import keras
@@ -225,7 +226,7 @@ def _extended(cls):
     variant = type(
         cls.__name__,
         (Compile, OptaxTraining, Guarded, cls),
-        {n: getattr(cls, n) for n in names},
+        {"_loads_as_stock": True, **{n: getattr(cls, n) for n in names}},
     )
     _keras.register_like(variant, cls)
     return variant
@@ -235,7 +236,7 @@ def extend(model):
     """Give an existing Keras model the `compile` and `fit` of `kje.Model`.
 
     The model is changed in place: its weights, name and layers are kept. It
-    must be compiled again.
+    must be compiled again, unless it comes from the file of an extended one.
 
     Example:
 
@@ -261,4 +262,14 @@ def extend(model):
     if not isinstance(model, Compile):
         cls: Any = type(model)
         model.__class__ = _extended(cls)
+        if isinstance(getattr(model, "loss", None), Kept):
+            _compile_as_saved(model)
     return model
+
+
+def _compile_as_saved(model):
+    """Compile with the losses that stock Keras could only keep."""
+    config = keras.saving.deserialize_keras_object(model.get_compile_config())
+    # The optimizer has its state from the file.
+    specs = {**config.pop("loss").specs, "optimizer": model.optimizer}
+    model.compile(**{**config, **specs})

@@ -134,7 +134,7 @@ def test_weights_survive_the_search_for_nans(method, steps_per_execution):
     bad[-1] = np.inf  # its normalized value is not a number
     # JAX finds the NaN, or fails to look for it where buffers are reused.
     errors = (FloatingPointError, RuntimeError)
-    with jax.debug_nans(True), pytest.raises(errors, match="nan|deleted"):
+    with jax.debug_nans(True), pytest.raises(errors, match=r"nan|deleted"):
         METHODS[method](model, bad)
     if method != "fit":  # whose first batches are good
         assert_intact(model, before)

@@ -20,6 +20,8 @@ from keras_jax_ext._keras.compiling import (
     restore_state as restore_state,
     set_compiled_loss as set_compiled_loss,
     stock_loss_name as stock_loss_name,
+    stock_metric_names as stock_metric_names,
+    take_loss_weight as take_loss_weight,
     untracked as untracked,
     update_metrics as update_metrics,
 )
@@ -49,5 +51,8 @@ from keras_jax_ext._keras.declaring import (
     track as track,
     uninitialized_variables as uninitialized_variables,
     unlock as unlock,
+)
+from keras_jax_ext._keras.structures import (
+    register_dataclasses as register_dataclasses,
 )
 # ruff: isort: on

@@ -102,6 +102,19 @@ def stock_loss_name(compiled):
     return compiled._flat_losses[0].loss.name
 
 
+def take_loss_weight(compiled):
+    """Take the weight of the only loss out of a built `CompileLoss`."""
+    (only,) = compiled._flat_losses
+    compiled._flat_losses = [only._replace(loss_weights=None)]
+    return only.loss_weights
+
+
+def stock_metric_names(model):
+    """The names that the metrics of Keras have in the logs, once built."""
+    compiled = model._compile_metrics
+    return list(compiled.result()) if compiled and compiled.built else []
+
+
 def compiled_step(function):
     """The jitted step inside a step function of Keras's, or `None`."""
     # Keras keeps it in a closure; replaced by: a public hook around a step.
