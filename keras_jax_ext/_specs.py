@@ -116,7 +116,7 @@ def split_metrics(spec, weighted):
         if _is_whole(one):
             one = Function(one, weighted=weighted)
         if isinstance(one, Metric):
-            if isinstance(one, On):
+            if isinstance(one, (Function, On)):
                 one.weighted = weighted
             ours.append(one)
         elif _has_ours(one):

@@ -52,7 +52,29 @@ class Metric(keras.metrics.Metric):
 
 @keras.saving.register_keras_serializable("keras_jax_ext.metrics")
 class Function(Metric):
-    """The mean of a function of named arguments over the epoch."""
+    """The mean of a function of named arguments over the epoch.
+
+    `compile` makes one of each function in `metrics` that Keras cannot call.
+    Wrap a function of `(y_true, y_pred)` to give it the whole output; by
+    itself Keras calls it for each.
+
+    Example:
+
+    ```python
+    def total(y_true, y_pred):
+        return keras.ops.sum(y_pred, axis=-1)
+
+    model.compile("adam", "mse", metrics=[kje.metrics.Function(total)])
+    ```
+
+    Args:
+        fn: Function that returns a scalar, a value for each sample or a dict
+            of these, logged as `<name>/<part>`.
+        name: String. Defaults to the name of the function.
+        weighted: Boolean, whether sample weights count. `compile` sets it, to
+            `True` in `weighted_metrics`. Defaults to `False`.
+        **kwargs: As `Metric`.
+    """
 
     def __init__(self, fn, name=None, weighted=False, **kwargs):
         super().__init__(name=name or fn.__name__, **kwargs)

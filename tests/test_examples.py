@@ -49,6 +49,27 @@ def test_fine_tuning(tmp_path, capsys):
     assert last > first
 
 
+def test_variational_autoencoder(tmp_path):
+    history = load("variational_autoencoder").main(
+        ["--quick", "--out", str(tmp_path)]
+    )
+    for prefix in ("", "val_"):
+        parts = [
+            np.array(history[f"{prefix}elbo_loss/{part}"])
+            for part in ("reconstruction", "kl")
+        ]
+        np.testing.assert_allclose(sum(parts), history[f"{prefix}loss"], 1e-5)
+    assert history["val_loss"][-1] < history["val_loss"][0]
+    assert (tmp_path / "variational_autoencoder.png").exists()
+
+
+def test_multi_task(tmp_path):
+    history = load("multi_task").main(["--quick", "--out", str(tmp_path)])
+    assert history["val_class_accuracy"][-1] > 0.8
+    assert history["val_ink_error"][-1] < history["val_ink_error"][0]
+    assert (tmp_path / "multi_task.png").exists()
+
+
 def test_the_example_of_the_readme_trains():
     readme = (ROOT / "README.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)
