@@ -52,12 +52,14 @@ class Compiled:
     def given(self, x, y, y_pred, sample_weight):
         """The values that may be asked for, by name."""
         training = self.step.get("training", False)
+        # Keras builds for training, but with `training=False`.
+        testing = "reports" in self.step and not training
         return {
             "x": x,
             "y_true": y,
             "y_pred": y_pred,
             "sample_weight": sample_weight,
-            "class_weight": self.class_weight if training else None,
+            "class_weight": None if testing else self.class_weight,
             "training": training,
         }
 
