@@ -5,7 +5,7 @@ import functools
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from keras_jax_ext import _keras, _report
+from keras_jax_ext import _keras, _parts, _report
 from keras_jax_ext._compiled import Compiled, by_path
 from keras_jax_ext._specs import Kept, renamed, split_losses, split_metrics
 
@@ -36,6 +36,7 @@ class Compile(_Base):
     """Mixin: `compile` takes losses and metrics of the whole output."""
 
     train_function: Any
+    test_function: Any
     _loads_as_stock = False
 
     @_keras.untracked
@@ -198,7 +199,12 @@ class Compile(_Base):
             given = compiled.given(x, y, y_pred, sample_weight)
             given.update(by_path(self, compiled.names, compiled.step))
             compiled.update_metrics(given)
-        logs = super().compute_metrics(x, y, y_pred, sample_weight)
+        try:
+            logs = super().compute_metrics(x, y, y_pred, sample_weight)
+        except (ValueError, KeyError, TypeError) as error:
+            if compiled:
+                compiled.explain("metrics", y_pred, error)
+            raise
         if compiled and compiled.reported and compiled.step:
             # Zero would be wrong for what is reported in training only.
             silent = compiled.silent()
@@ -250,22 +256,53 @@ class Compile(_Base):
             finally:
                 compiled.step = {}
 
-    def fit(self, x=None, y=None, *args, class_weight=None, **kwargs):
+    def fit(self, x=None, y=None, *args, **kwargs):
         """As `keras.Model.fit`.
 
         Args:
             x: Inputs, or what yields batches.
             y: Labels. Defaults to `None`, where nothing asks for them.
             *args: As Keras.
-            class_weight: As Keras. A loss that asks for it by name is given
-                the dict instead. Defaults to `None`.
-            **kwargs: As Keras.
+            **kwargs: As Keras. A loss that asks for `class_weight` by name is
+                given the dict; other losses have it in the sample weights.
 
         Returns:
             The `History`.
         """
-        class_weight = self._keep_class_weight(class_weight)
-        return super().fit(x, y, *args, class_weight=class_weight, **kwargs)
+        given = {**_named("fit", x, y, *args), **kwargs}
+        self._know_weights(y, given.get("sample_weight"), training=True)
+        class_weight = self._keep_class_weight(given.pop("class_weight", None))
+        return super().fit(**given, class_weight=class_weight)
+
+    def evaluate(self, x=None, y=None, *args, **kwargs):
+        """As `keras.Model.evaluate`.
+
+        Args:
+            x: Inputs, or what yields batches.
+            y: Labels. Defaults to `None`, where nothing asks for them.
+            *args: As Keras.
+            **kwargs: As Keras.
+
+        Returns:
+            As Keras.
+        """
+        given = {**_named("evaluate", x, y, *args), **kwargs}
+        self._know_weights(y, given.get("sample_weight"), training=False)
+        return super().evaluate(**given)
+
+    def _know_weights(self, y, sample_weight, training):
+        """Whether one array weighs all outputs; Keras repeats it for each."""
+        compiled = self._whole()
+        if compiled is None or not (compiled.losses or compiled.own_metrics):
+            return
+        one = _parts.is_structure(y) and not _parts.is_structure(sample_weight)
+        if compiled.one_weight[training] != one:
+            compiled.one_weight[training] = one
+            # The compiled step holds the old one.
+            if training:
+                self.train_function = None
+            else:
+                self.test_function = None
 
     def train_on_batch(
         self, x, y=None, sample_weight=None, class_weight=None, **kwargs
@@ -292,11 +329,14 @@ class Compile(_Base):
         compiled = self._whole()
         if compiled is None or "class_weight" not in compiled.names:
             return class_weight
-        weighed = compiled.stock is not None or any(
-            "class_weight" not in b.names and {"y_true", "y_pred"} & {*b.names}
+        asking = [
+            "class_weight" in b.names
             for _, _, b in compiled.losses
-        )
-        if weighed and class_weight is not None:
+            if {"class_weight", "y_true", "y_pred"} & {*b.names}
+        ]
+        if compiled.stock is not None:
+            asking.append(False)
+        if len({*asking}) > 1 and class_weight is not None:
             raise ValueError(
                 "`class_weight` goes either to the loss that asks for it by "
                 "name or into the sample weights of all. Received: "
@@ -306,4 +346,11 @@ class Compile(_Base):
         if compiled.class_weight != class_weight:
             compiled.class_weight = class_weight
             self.train_function = None  # the compiled step holds the old one
-        return None
+        return None if any(asking) else class_weight
+
+
+def _named(method, *args):
+    """Positional arguments of one of Keras's methods, by name."""
+    signature = inspect.signature(getattr(keras.Model, method))
+    arguments = signature.bind(None, *args).arguments
+    return {name: v for name, v in arguments.items() if name != "self"}

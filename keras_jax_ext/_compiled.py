@@ -25,6 +25,7 @@ class Compiled:
         self.trackers = {}
         self.reported = {}
         self.class_weight = None
+        self.one_weight = {True: False, False: False}  # by `training`
         self.built = False
         self.step = {}
 
@@ -52,14 +53,18 @@ class Compiled:
     def given(self, x, y, y_pred, sample_weight):
         """The values that may be asked for, by name."""
         training = self.step.get("training", False)
-        # Keras builds for training, but with `training=False`.
-        testing = "reports" in self.step and not training
+        # Keras builds with `training=False`, whatever comes after.
+        building = "reports" not in self.step
+        one = self.one_weight[training] or (self.one_weight[True] and building)
+        if one:
+            sample_weight = next(iter(keras.tree.flatten(sample_weight)), None)
+        weighed = training or building
         return {
             "x": x,
             "y_true": y,
             "y_pred": y_pred,
             "sample_weight": sample_weight,
-            "class_weight": None if testing else self.class_weight,
+            "class_weight": self.class_weight if weighed else None,
             "training": training,
         }
 
@@ -94,20 +99,25 @@ class Compiled:
         return value, parts
 
     def _stock_loss(self, *data):
-        y_pred = data[1]
         try:
             return self.stock(*data)
         except (ValueError, KeyError, TypeError) as error:
-            if not _parts.is_structure(y_pred) or not callable(
-                self.spec.get("loss")
-            ):
-                raise
-            raise ValueError(
-                "A function of (y_true, y_pred) is called once for each "
-                "output, and the labels have another structure. Received: "
-                f"loss={self.spec['loss']!r}. For one loss over the whole "
-                "output write keras_jax_ext.losses.Loss(fn)."
-            ) from error
+            self.explain("loss", data[1], error)
+            raise
+
+    def explain(self, argument, y_pred, error):
+        """Say how a function sees the whole, where Keras gives it parts."""
+        spec = self.spec.get(argument)
+        specs = spec if isinstance(spec, (list, tuple)) else [spec]
+        if not _parts.is_structure(y_pred) or not any(map(callable, specs)):
+            return
+        whole = {"loss": "losses.Loss", "metrics": "metrics.Function"}
+        raise ValueError(
+            "A function of (y_true, y_pred) is called once for each output, "
+            f"and the labels have another structure. Received: {argument}="
+            f"{spec!r}. For one over the whole output write "
+            f"keras_jax_ext.{whole[argument]}(fn)."
+        ) from error
 
     def _build(self, parts, given):
         """Make the means that the logs show; called in an abstract trace."""

@@ -62,7 +62,10 @@ class Reports(_Base):
             value: Tensor of any shape; its mean counts.
             name: String, the name in the logs.
         """
-        self._report(name, keras.ops.mean(keras.ops.cast(value, "float32")))
+        self._report(
+            name,
+            lambda: keras.ops.mean(keras.ops.cast(value, "float32")),
+        )
 
     def add_loss(self, loss, name=None):
         """As `keras.Layer.add_loss`; with a name, it is logged as well.
@@ -74,9 +77,11 @@ class Reports(_Base):
         super().add_loss(loss)
         if name is not None:
             losses = loss if isinstance(loss, (list, tuple)) else [loss]
-            self._report(name, sum(keras.ops.sum(part) for part in losses))
+            self._report(
+                name, lambda: sum(keras.ops.sum(part) for part in losses)
+            )
 
-    def _report(self, name, value):
+    def _report(self, name, compute):
         if not isinstance(name, str) or not name:
             raise TypeError(
                 "A reported value needs a name for the logs. Received: "
@@ -84,7 +89,7 @@ class Reports(_Base):
             )
         names(self)[name] = None
         if _thread.reports is not None:
-            _thread.reports.append((self, name, value))
+            _thread.reports.append((self, name, compute()))
 
 
 def names(layer):

@@ -169,6 +169,32 @@ def test_weights_that_do_not_fit_are_refused(weights, message):
         Loss(lambda y_pred: y_pred)(None, X, weights)
 
 
+def test_one_array_of_weights_is_for_all_outputs():
+    # Keras repeats it for each label, and would give the loss a dict.
+    model = Pair()
+    model.compile(keras.optimizers.SGD(0.0), loss=together)
+    weights = np.linspace(0.1, 2, 12).astype("float32")
+    labels = {"a": Y, "b": -Y}
+    data = {"y": labels, "sample_weight": weights}
+    first = model.evaluate(X, **data, verbose=0)
+    logs = fit(model, X, **data, validation_data=(X, labels, weights))
+    np.testing.assert_allclose(logs["val_loss"], first, rtol=1e-6)
+    outputs = model.predict(X, verbose=0)
+    errors = sum(outputs[n] - labels[n] for n in labels)[:, 0] ** 2
+    for name in ("loss", "val_loss"):
+        np.testing.assert_allclose(
+            logs[name], np.mean(errors * weights), rtol=1e-5
+        )
+    data["sample_weight"] = {"a": weights, "b": 2 * weights}
+    for method in (fit, lambda m, *a, **k: m.evaluate(*a, verbose=0, **k)):
+        with pytest.raises(ValueError, match="takes one array of weights"):
+            method(model, X, **data)
+
+
+def together(y_true, y_pred, training):
+    return ops.sum(sum(y_pred[n] - y_true[n] for n in y_true) ** 2, axis=-1)
+
+
 def test_weights_of_a_scalar_are_refused_but_not_of_a_penalty():
     with pytest.raises(ValueError, match=r"'scalar', part 'b'"):
         Loss(lambda y_pred: {"b": ops.mean(y_pred)}, name="scalar")(
@@ -286,7 +312,9 @@ def test_the_class_weights_reach_every_loss_that_asks_for_them():
     weights = {0: 3.0, 1: 0.5}
     model = Pair()
     model.compile(keras.optimizers.SGD(0.0), loss=loss)
-    (value,) = fit(model, X, labels, class_weight=weights)["loss"]
+    (value,) = fit(model, X, labels, 12, 1, class_weight=weights)["loss"]
+    with pytest.raises(AttributeError, match="'NoneType' object"):
+        fit(model, X, labels)  # not the weights of the last time
     a = model.predict(X, verbose=0)["a"][:, 0]
     each = np.where(labels[:, 0], 0.5, 3.0)
     np.testing.assert_allclose(value, np.mean(each * a), rtol=1e-5)
