@@ -205,7 +205,7 @@ class Compile(_Base):
             if compiled:
                 compiled.explain("metrics", y_pred, error)
             raise
-        if compiled and compiled.reported and compiled.step:
+        if compiled and compiled.reported:
             # Zero would be wrong for what is reported in training only.
             silent = compiled.silent()
             logs = {name: v for name, v in logs.items() if name not in silent}

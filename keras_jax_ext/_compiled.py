@@ -164,7 +164,8 @@ class Compiled:
 
     def silent(self):
         """Names in the logs that no layer reported in this step."""
-        seen = {(id(layer), name) for layer, name, _ in self.step["reports"]}
+        reports = self.step.get("reports", ())
+        seen = {(id(layer), name) for layer, name, _ in reports}
         return {
             mean.name for key, mean in self.reported.items() if key not in seen
         }

@@ -2,6 +2,7 @@
 
 import keras_jax_ext as kje
 
+import jax
 import keras
 import numpy as np
 import pytest
@@ -493,3 +494,39 @@ def test_recompiling_forgets_losses_metrics_and_reports():
         model.compile("sgd", **options)
         logs = model.evaluate(X, labels, verbose=0, return_dict=True)
         assert sorted(logs) == sorted(expected)
+
+
+class Own(kje.Model):
+    """Steps of its own, written as Keras documents them."""
+
+    def call(self, x):
+        self.add_metric(x, name="mean")
+        return kje.layers.Dense(1)(x)
+
+    def train_step(self, state, data):
+        trainable, fixed, optimizer, metrics = state
+        x, y = data
+        evaluate = jax.value_and_grad(
+            self.compute_loss_and_updates, has_aux=True
+        )
+        (loss, aux), gradients = evaluate(
+            *(trainable, fixed, metrics, x, y, None), True, optimizer
+        )
+        _, _, fixed, metrics = aux
+        trainable, optimizer = self.optimizer.stateless_apply(
+            optimizer, gradients, trainable
+        )
+        return {"mine": loss}, (trainable, fixed, optimizer, metrics)
+
+
+def test_a_train_step_of_ones_own_has_the_losses():
+    def norm(parameters):
+        return ops.sum(parameters["own/dense/kernel"] ** 2)
+
+    model = Own()
+    model.compile(keras.optimizers.SGD(0.0), loss=["mse", norm])
+    logs = fit(model, X, Y, batch_size=20)
+    error = np.mean((model.predict(X, verbose=0) - Y) ** 2)
+    kernel = np.sum(np.square(model.dense.kernel))
+    assert list(logs) == ["mine"]
+    np.testing.assert_allclose(logs["mine"], error + kernel, rtol=1e-5)
