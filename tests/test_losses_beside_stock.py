@@ -128,7 +128,7 @@ CASES = {
 
 
 # Keras 3.16 nightlies warn of the mask that their own LSTM passes on.
-@pytest.mark.filterwarnings(r"ignore:(.|\n)*Layer 'lstm':UserWarning")
+@pytest.mark.filterwarnings(r"ignore:(.|\n)*Layer 'lstm:UserWarning")
 @pytest.mark.parametrize("case", CASES)
 def test_five_epochs_give_the_weights_of_keras(case):
     make, stock, data, ours, other_data = CASES[case]
