@@ -106,11 +106,8 @@ class Function(Metric):
         if not values.shape:
             weights = _batch_size(given)
         elif weights is not None:
-            ones = (1,) * (len(values.shape) - len(weights.shape))
-            shape = tuple(weights.shape) + ones
-            weights = keras.ops.broadcast_to(
-                keras.ops.reshape(weights, shape), values.shape
-            )
+            what = f"the metric {self.name!r}"
+            weights = _parts.spread(weights, values, what)
         mean.update_state(values, sample_weight=weights)
 
     @property

@@ -161,7 +161,7 @@ def test_weights_reduce_values_of_any_rank(reduction, expected, rank):
     [
         (np.ones(5), r"shape \(5,\) and values of shape \(12, 3\)"),
         (np.ones((12, 2)), "must have the leading axes"),
-        ({"a": np.ones(12)}, "Choose a part with `on=`"),
+        ({"a": np.ones(12)}, "Choose a part with `on`"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused(weights, message):

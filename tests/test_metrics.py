@@ -119,6 +119,30 @@ def test_weighted_metrics_apply_the_sample_weights():
         )
 
 
+def test_weights_may_have_an_axis_more_but_not_be_many():
+    logs = [
+        logs_of(
+            None,
+            heads_of_seed_1(),
+            weighted_metrics=[lambda y_pred: gap(y_pred)[:, 0]],
+            sample_weight=weights,
+        )[0]["<lambda>"]
+        for weights in (WEIGHTS, WEIGHTS[:, None])
+    ]
+    assert logs[0] == logs[1]
+    with pytest.raises(ValueError, match="dict for the metric 'gap'"):
+        logs_of(
+            None,
+            weighted_metrics=[gap],
+            sample_weight={"a": WEIGHTS, "b": WEIGHTS},
+        )
+
+
+def heads_of_seed_1():
+    keras.utils.set_random_seed(1)
+    return heads()
+
+
 def specs_again(specs):
     config = keras.saving.serialize_keras_object(specs)
     return keras.saving.deserialize_keras_object(config)
