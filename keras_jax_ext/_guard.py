@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from keras_jax_ext import _keras
 
 import jax
+import keras
 
 if TYPE_CHECKING:
     _Base: Any = None  # a keras.Model
@@ -100,8 +101,10 @@ def guarded(model, function, kind):
     """
     compiled = _keras.compiled_step(function)
     several = model.steps_per_execution > 1
-    # Of several steps each is copied and awaited, whatever they call.
-    calls_back = None if compiled and not several else False
+    # Of several steps each is copied and awaited, whatever they call. Flax's
+    # jit, which Keras uses in NNX mode, does not show what it traced.
+    asks = compiled and not several and not keras.config.is_nnx_enabled()
+    calls_back = None if asks else False
 
     @functools.wraps(function)
     def step(state, iterator):
