@@ -1,0 +1,205 @@
+"""One step made many: a loop in one XLA program, over data on the device.
+
+JAX only. A step is `step(state, batch) -> (outputs, state)`; what it reads is
+one of the structures below, which know how to cut batch `i`.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+from jax import lax
+
+CALLBACKS = ("pure_callback", "io_callback", "debug_callback")
+
+
+class Rows(NamedTuple):
+    """Rows of arrays, in the order of a permutation."""
+
+    arrays: Any
+    order: jax.Array  # shape=(rows,), dtype=int32
+
+    def batch(self, start, i, size):
+        rows = lax.dynamic_slice_in_dim(self.order, start + i * size, size)
+        return jax.tree.map(
+            lambda a: a.at[rows].get(mode="promise_in_bounds"), self.arrays
+        )
+
+
+class Stacked(NamedTuple):
+    """Batches of one shape, stacked on a first axis."""
+
+    arrays: Any
+
+    def batch(self, start, i, size):
+        del size
+        return jax.tree.map(
+            lambda a: lax.dynamic_index_in_dim(a, start + i, keepdims=False),
+            self.arrays,
+        )
+
+
+class Single(NamedTuple):
+    """One batch, of any kind of arrays."""
+
+    arrays: Any
+
+    def batch(self, start, i, size):
+        del start, i, size
+        return self.arrays
+
+
+def zeros_like(shapes):
+    """Arrays of the given shapes, to be overwritten by the first step."""
+    return jax.tree.map(lambda s: jax.numpy.zeros(s.shape, s.dtype), shapes)
+
+
+def like(tree, reference):
+    """`tree`'s leaves in the structure and types of `reference`."""
+    leaves, expected = jax.tree.leaves(tree), jax.tree.leaves(reference)
+    if len(leaves) != len(expected):
+        raise ValueError(
+            "A step must return as many state arrays as it receives. "
+            f"Received: {len(leaves)} arrays for {len(expected)}. Return "
+            "every variable of the state, changed or not."
+        )
+    cast = [a.astype(b.dtype) for a, b in zip(leaves, expected, strict=True)]
+    return jax.tree.unflatten(jax.tree.structure(reference), cast)
+
+
+def keep_last(_, outputs, index):
+    """Keep the outputs of the last step only."""
+    del index
+    return outputs
+
+
+def keep_all(kept, outputs, index):
+    """Keep the outputs of every step, in one array."""
+    return jax.tree.map(
+        lambda a, b: lax.dynamic_update_index_in_dim(a, b, index, 0),
+        kept,
+        outputs,
+    )
+
+
+def fuse(step, place):
+    """Build `run(state, data, start, count, size, capacity)`.
+
+    The number of steps is an argument of the program, not a constant of it,
+    so that one program serves any number.
+
+    Args:
+        step: Function, `step(state, batch) -> (outputs, state)`.
+        place: Function of a batch, applied before the step: constrains it to
+            the devices that share it.
+
+    Returns:
+        Function returning `(outputs, state)`. With `capacity=None`, `outputs`
+        are the last step's; with an integer they are every step's, on a new
+        first axis of that length.
+    """
+    # Traced once for the shapes below; the loop then finds it in the cache.
+    step = jax.jit(step, inline=True)
+
+    def run(state, data, start, count, size, capacity):
+        def read(i):
+            return place(data.batch(start, i, size))
+
+        outputs, _ = jax.eval_shape(step, state, jax.eval_shape(read, 0))
+        if capacity is not None:
+            outputs = jax.tree.map(
+                lambda s: s.update(shape=(capacity, *s.shape)), outputs
+            )
+        keep = keep_last if capacity is None else keep_all
+
+        def body(i, carry):
+            kept, state = carry
+            outputs, new_state = step(state, read(i))
+            return keep(kept, outputs, i), like(new_state, state)
+
+        return lax.fori_loop(0, count, body, (zeros_like(outputs), state))
+
+    return run
+
+
+def calls_python(jaxpr):
+    """Whether a program calls back into Python, and so can fail midway."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name in CALLBACKS:
+            return True
+        for value in jax.tree.leaves(equation.params):
+            inner = getattr(value, "jaxpr", value)
+            if hasattr(inner, "eqns") and calls_python(inner):
+                return True
+    return False
+
+
+class Program:
+    """A fused step, compiled for each kind of data that it meets.
+
+    State buffers are donated, so that no second copy of the weights exists;
+    except by a program that calls Python, whose failure at run time would
+    otherwise leave nothing to return to.
+
+    Args:
+        step: Function, `step(state, batch) -> (outputs, state)`.
+        place: Function of a batch; see `fuse`.
+        shardings: Structure of the state's shardings, or `None`.
+    """
+
+    def __init__(self, step, *, place, shardings=None):
+        self._run = fuse(step, place)
+        options: dict[str, Any] = {"static_argnums": (4, 5)}
+        if shardings is not None:
+            options["out_shardings"] = (None, shardings)
+        self._keeping = jax.jit(self._run, **options)
+        self._donating = jax.jit(self._run, donate_argnums=0, **options)
+        self._calls_python: bool | None = None
+
+    @property
+    def can_fail(self):
+        """Whether an execution may raise after it began."""
+        config: Any = jax.config
+        # The debug modes run a failed program again, from its arguments.
+        return (
+            self._calls_python or config.jax_debug_nans or config.jax_debug_infs
+        )
+
+    def __call__(self, state, data, start, count, *, size, capacity=None):
+        """Run `count` batches, the first at `start`.
+
+        Args:
+            state: Structure of arrays.
+            data: `Rows`, `Stacked` or `Single`.
+            start: Integer, a row of `Rows` or an index of `Stacked`.
+            count: Integer, the number of steps.
+            size: Integer, rows of a batch.
+            capacity: Integer, the most steps whose outputs are kept, or
+                `None` for the last step's alone.
+
+        Returns:
+            `(outputs, state)`.
+        """
+        if self._calls_python is None:
+            traced = jax.make_jaxpr(self._run, static_argnums=(4, 5))
+            jaxpr = traced(state, data, start, count, size, capacity)
+            self._calls_python = calls_python(jaxpr.jaxpr)
+        run = self._keeping if self.can_fail else self._donating
+        return run(state, data, start, count, size, capacity)
+
+
+class Pace:
+    """How long a step takes, learned from executions."""
+
+    def __init__(self):
+        self._seconds = float("inf")
+        self._most = 1
+
+    def learn(self, steps, seconds):
+        """Note that `steps` steps took `seconds`."""
+        self._seconds = max(seconds, 1e-9) / steps
+        self._most = max(self._most, steps)
+
+    def steps(self, seconds):
+        """The number of steps to last about `seconds`."""
+        # A lucky measurement must not make the next execution last minutes.
+        return max(1, min(int(seconds / self._seconds), 16 * self._most))
