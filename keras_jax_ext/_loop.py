@@ -6,6 +6,8 @@ one of the structures below, which know how to cut batch `i`.
 
 from typing import Any, NamedTuple
 
+from keras_jax_ext._convolutions import canonical
+
 import jax
 from jax import lax
 
@@ -99,6 +101,7 @@ def fuse(step, place):
     """
     # Traced once for the shapes below; the loop then finds it in the cache.
     step = jax.jit(step, inline=True)
+    inner = canonical(step) if jax.default_backend() == "cpu" else step
 
     def run(state, data, start, count, size, capacity):
         def read(i):
@@ -113,7 +116,7 @@ def fuse(step, place):
 
         def body(i, carry):
             kept, state = carry
-            outputs, new_state = step(state, read(i))
+            outputs, new_state = inner(state, read(i))
             return keep(kept, outputs, i), like(new_state, state)
 
         return lax.fori_loop(0, count, body, (zeros_like(outputs), state))
