@@ -195,7 +195,7 @@ def works():
     article = Work(mixture, x, x, 64, mixture_nll, mixture_nll, 10, (8, 46))
     x = uniform(16000, 8)
     y = x.sum(1, keepdims=True)
-    small = Work(dense(32, 1), x, y, 32, "mse", squares, 1, (16, 128))
+    small = Work(dense(32, 1), x, y, 32, "mse", squares, 5, (16, 128))
     x = uniform(4096, 784)
     digits = [labels(4096), 32, CROSSENTROPY, cross_entropy, 1, (16, 64)]
     images = Work(dense(128, 128, 10), x, *digits)
@@ -296,7 +296,9 @@ def cold(rounds):
 def row(title, times):
     """One line of the table: microseconds, and ratios to ours."""
     ours = times["ours"]
-    best = min((v for k, v in times.items() if k.startswith("stock, ")), default=None)
+    best = min(
+        (v for k, v in times.items() if k.startswith("stock, ")), default=None
+    )
     cells = [
         f"{times['stock']:.1f}",
         f"{ours:.1f}",

@@ -33,7 +33,7 @@ def canonical(function):
 
 def _rewrite(value):
     """The same program, with each convolution between transpositions."""
-    if isinstance(value, (tuple, list)):
+    if type(value) in (tuple, list):
         return type(value)(_rewrite(item) for item in value)
     if not isinstance(value, ClosedJaxpr):
         return value

@@ -5,30 +5,23 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from keras_jax_ext import _keras
-from keras_jax_ext._loop import Rows, Single, Stacked
+from keras_jax_ext._loop import Piece, Rows, Single, Stacked
 
 import jax
 import numpy as np
 
-# Batches in one super-batch, at most: enough to share the cost of a call.
-GROUP = 16
+# Batches in one super-batch, at most: enough to share the cost of a call. Of a
+# stream fewer, since all of them are waited for.
+GROUP = 64
+STREAM_GROUP = 16
 GROUP_BYTES = 64 * 2**20
 # Super-batches of a stream that wait for the device, at most.
 DEPTH = 2
 # A stream that has one batch waits so long for more, in seconds.
 GRACE = 0.01
-
-
-class Piece(NamedTuple):
-    """Batches that one call of a compiled program can run through."""
-
-    data: Any
-    start: int
-    steps: int
-    size: int = 0  # rows of a batch of `Rows`
 
 
 def is_plain(data):
@@ -113,7 +106,9 @@ class Resident:
         """Return the rows in the order of a new pass."""
         order = self._order
         if self._numbers:
-            drawn = jax.tree.leaves(list(self._numbers.get_numpy_iterator()))
+            drawn: Any = jax.tree.leaves(
+                list(self._numbers.get_numpy_iterator())
+            )
             drawn = drawn[0] if len(drawn) == 1 else np.concatenate(drawn)
             order = padded(drawn, len(order))
         return Rows(self._arrays, _keras.put_whole(order))
@@ -234,9 +229,9 @@ class Stream:
         most: Integer, batches in a super-batch at most.
     """
 
-    def __init__(self, batches, most=GROUP):
+    def __init__(self, batches, most=STREAM_GROUP):
         self._batches = iter(batches)
-        self._most = most
+        self._most = min(most, STREAM_GROUP)
         self._changed = threading.Condition()
         self._ready: collections.deque[Piece] = collections.deque()
         self._allowed: float = 0

@@ -375,20 +375,45 @@ def _fused_fit(model, x, y, sample_weight, **options):
 def _epochs(model, run, iterator, epochs, options):
     """Train for some epochs; return the logs of the last."""
     callbacks, logs = run.callbacks, {}
+    validates = options["validation_data"] is not None
+    if run.unseen and not validates and _keras.steps_log_metrics(model):
+        return _epochs_ahead(model, run, iterator, epochs)
     for epoch in epochs:
         model.reset_metrics()
         callbacks.on_epoch_begin(epoch)
         last = run.epoch(iterator)
         run.sync()
         logs = _logs(model, last)
-        if options["validation_data"] is not None and (
-            _keras.should_validate(model, epoch, options["validation_freq"])
+        if validates and _keras.should_validate(
+            model, epoch, options["validation_freq"]
         ):
             logs |= _validate(model, callbacks, options)
         callbacks.on_epoch_end(epoch, logs)
         if model.stop_training:
             break
     return logs
+
+
+def _epochs_ahead(model, run, iterator, epochs):
+    """As `_epochs`, where nothing can look at the model between two.
+
+    The next epoch begins before the logs of the last have come, so that
+    Python works while the device does.
+    """
+    callbacks, ended = run.callbacks, None
+    try:
+        for epoch in epochs:
+            run.reset_metrics()
+            last = run.epoch(iterator, wait=False)
+            if ended:
+                callbacks.on_epoch_end(*ended)
+            ended = epoch, _logs(model, last)
+            if model.stop_training:
+                break
+    finally:
+        if ended:
+            callbacks.on_epoch_end(*ended)
+    return ended[1] if ended else {}
 
 
 def _validate(model, callbacks, options):

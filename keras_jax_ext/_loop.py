@@ -14,6 +14,28 @@ from jax import lax
 CALLBACKS = ("pure_callback", "io_callback", "debug_callback")
 
 
+# Steps whose outputs one execution keeps, and their bytes, at most.
+CAPACITY = 64
+CAPACITY_BYTES = 256 * 2**20
+
+
+class Piece(NamedTuple):
+    """Batches that one call of a compiled program can run through."""
+
+    data: Any
+    start: int
+    steps: int
+    size: int = 0  # rows of a batch of `Rows`
+
+    def parts(self, most):
+        """Yield pieces of `most` steps at most, `None` for any number."""
+        most = most or self.steps
+        for first in range(0, self.steps, most):
+            steps = min(most, self.steps - first)
+            start = self.start + first * (self.size or 1)
+            yield self._replace(start=start, steps=steps)
+
+
 class Rows(NamedTuple):
     """Rows of arrays, in the order of a permutation."""
 
@@ -147,9 +169,12 @@ class Program:
         step: Function, `step(state, batch) -> (outputs, state)`.
         place: Function of a batch; see `fuse`.
         shardings: Structure of the state's shardings, or `None`.
+        keeps: Boolean, whether the outputs of every step are returned, on a
+            new first axis, and not the last step's alone.
     """
 
-    def __init__(self, step, *, place, shardings=None):
+    def __init__(self, step, *, place, shardings=None, keeps=False):
+        self._step = step
         self._run = fuse(step, place)
         options: dict[str, Any] = {"static_argnums": (4, 5)}
         if shardings is not None:
@@ -157,6 +182,7 @@ class Program:
         self._keeping = jax.jit(self._run, **options)
         self._donating = jax.jit(self._run, donate_argnums=0, **options)
         self._calls_python: bool | None = None
+        self._capacities: dict[Any, int] | None = {} if keeps else None
 
     @property
     def can_fail(self):
@@ -167,21 +193,39 @@ class Program:
             self._calls_python or config.jax_debug_nans or config.jax_debug_infs
         )
 
-    def __call__(self, state, data, start, count, *, size, capacity=None):
-        """Run `count` batches, the first at `start`.
+    def capacity(self, state, piece):
+        """The most steps of a piece that one call takes, `None` for all.
 
         Args:
             state: Structure of arrays.
-            data: `Rows`, `Stacked` or `Single`.
-            start: Integer, a row of `Rows` or an index of `Stacked`.
-            count: Integer, the number of steps.
-            size: Integer, rows of a batch.
-            capacity: Integer, the most steps whose outputs are kept, or
-                `None` for the last step's alone.
+            piece: `Piece`.
+        """
+        if self._capacities is None:
+            return None
+        data, _, _, size = piece
+        key = size, *(a.shape for a in jax.tree.leaves(data))
+        if key not in self._capacities:
+            batch = jax.eval_shape(lambda d: d.batch(0, 0, size), data)
+            outputs, _ = jax.eval_shape(self._step, state, batch)
+            taken = sum(
+                a.size * a.dtype.itemsize for a in jax.tree.leaves(outputs)
+            )
+            most = CAPACITY_BYTES // max(taken, 1)
+            self._capacities[key] = max(1, min(CAPACITY, most))
+        return self._capacities[key]
+
+    def __call__(self, state, piece):
+        """Run the steps of a piece.
+
+        Args:
+            state: Structure of arrays.
+            piece: `Piece`, of `capacity` steps at most.
 
         Returns:
             `(outputs, state)`.
         """
+        capacity = self.capacity(state, piece)
+        data, start, count, size = piece
         if self._calls_python is None:
             traced = jax.make_jaxpr(self._run, static_argnums=(4, 5))
             jaxpr = traced(state, data, start, count, size, capacity)

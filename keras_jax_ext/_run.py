@@ -1,5 +1,6 @@
 """Executions of one `fit`, `evaluate` or `predict`."""
 
+import collections
 import sys
 import time
 from typing import Any, NamedTuple
@@ -16,9 +17,10 @@ CallbackList = keras.callbacks.CallbackList
 
 # Seconds between two updates of a progress bar; without one, how long an
 # interrupt may have to wait.
-SHOWN, SILENT = 0.1, 1.0
-# Steps whose predictions one execution keeps, at most.
-CAPACITY = 16
+SHOWN, SILENT = 0.1, 0.3
+# Executions that are under way at once, at most: one runs while the next ones
+# are prepared. More would make Ctrl-C late, and the clock measure nothing.
+FLYING = 2
 
 
 class Mode(NamedTuple):
@@ -65,7 +67,12 @@ def make_program(model, mode):
             [v.value.sharding for v in group]
             for group in variables(model, mode)
         )
-    return Program(step, place=_keras.place, shardings=shardings)
+    return Program(
+        step,
+        place=_keras.place,
+        shardings=shardings,
+        keeps=mode is PREDICT,
+    )
 
 
 def _hooks(mode):
@@ -117,16 +124,20 @@ class Run:
         self.program, self.pace, self._steps = program, pace, steps
         plain = type(callbacks) is CallbackList
         every = callbacks.callbacks if plain else []
+        self.unseen = plain and all(
+            type(c) is keras.callbacks.History for c in every
+        )
         self.silent = plain and not any(_overrides(c, mode) for c in every)
         if any(watches_batches(c, mode) for c in every) or not plain:
             self._steps = steps or 1
         self.pieces: list[tuple[int, Any]] = []
         self._interrupts = Interrupts()
-        self._most = CAPACITY if mode is PREDICT else sys.maxsize
         self._shown_pieces = self._fetched = 0
-        self._waiting: tuple[float, int, Any] | None = None
+        self._flying: collections.deque[Any] = collections.deque()
+        self._landed = 0.0
 
     def __enter__(self):
+        _keras.own_state(self.model)
         self._interrupts.__enter__()
         return self
 
@@ -136,16 +147,28 @@ class Run:
     @property
     def group(self):
         """The most steps that one execution will ever take."""
-        return min(self._most, self._steps or sys.maxsize)
+        return self._steps or sys.maxsize
 
-    def epoch(self, iterator):
+    def reset_metrics(self):
+        """Reset the metrics, also those of a state that the loop owns."""
+        self.model.reset_metrics()
+        held = _keras.held_state(self.model)
+        if held is not None:
+            held["metrics_variables"] = [
+                v.value for v in self.model.metrics_variables
+            ]
+
+    def epoch(self, iterator, wait=True):
         """Run one pass over the data.
+
+        Args:
+            iterator: `EpochIterator`.
+            wait: Boolean, whether to return when the last step has run.
 
         Returns:
             The outputs of the last step, `None` if there was no step.
         """
         model, last = self.model, None
-        _keras.own_state(model)
         with iterator.catch_stop_iteration():
             executions = iterator.executions()
             taken = None
@@ -161,7 +184,8 @@ class Run:
                 taken = self._steps or count
                 if not self.silent:
                     self._call("end", begin + taken - 1, self._shown(last))
-        self._wait(None)
+        if wait:
+            self._land(0)
         return last
 
     def _call(self, when, step, *args):
@@ -184,28 +208,22 @@ class Run:
         left, self._shown_pieces = limit, len(self.pieces)
         while left:
             try:
-                piece = cursor.take(min(left, self._most))
+                piece = cursor.take(left)
             except StopIteration:
                 if left == limit:
                     raise
                 break
-            last = self._dispatch(piece)
             left -= piece.steps
+            state = self._state()
+            for part in piece.parts(self.program.capacity(state, piece)):
+                last = self._dispatch(part)
         return last, limit - left
 
     def _dispatch(self, piece):
-        predicts = self.mode is PREDICT
         state = self._state()
         started = time.perf_counter()
         with self._interrupts.held():
-            outputs, state = self.program(
-                state,
-                piece.data,
-                piece.start,
-                piece.steps,
-                size=piece.size,
-                capacity=CAPACITY if predicts else None,
-            )
+            outputs, state = self.program(state, piece)
             if self.program.can_fail:
                 # It did not take the old state's buffers: wait, and keep
                 # those if it fails.
@@ -214,9 +232,10 @@ class Run:
             _keras.hold_state(
                 self.model, dict(zip(self.mode.state, state, strict=True))
             )
-        if predicts:
+        if self.mode is PREDICT:
             self.pieces.append((piece.steps, outputs))
-        self._wait((started, piece.steps, outputs))
+        self._flying.append((started, piece.steps, outputs))
+        self._land(FLYING)
         return outputs
 
     def _state(self):
@@ -227,23 +246,18 @@ class Run:
         groups = variables(self.model, self.mode)
         return tuple([v.value for v in group] for group in groups)
 
-    def _wait(self, following):
-        """Wait for the execution before `following`, and learn the pace.
-
-        One execution runs while the next is prepared, and never more: else
-        Ctrl-C would come late and the clock would measure nothing.
-        """
-        if self._waiting:
-            started, count, outputs = self._waiting
+    def _land(self, most):
+        """Wait until `most` executions are under way; learn the pace."""
+        while len(self._flying) > most:
+            started, count, outputs = self._flying.popleft()
             jax.block_until_ready(outputs)
             if self.mode is PREDICT:
+                # Predictions leave the device as they come.
                 self.pieces[self._fetched] = count, jax.device_get(outputs)
                 self._fetched += 1
             now = time.perf_counter()
-            self.pace.learn(count, now - started)
-            if following:
-                following = (now, *following[1:])
-        self._waiting = following
+            self.pace.learn(count, now - max(started, self._landed))
+            self._landed = now
 
     def sync(self):
         """Give the variables the state that the last execution left."""

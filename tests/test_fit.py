@@ -179,5 +179,5 @@ def test_data_larger_than_its_share_of_memory_takes_keras_path():
 
 def test_an_epoch_without_data_is_an_error():
     model = make(Fused)
-    with pytest.raises(ValueError, match="needs at least one row"):
+    with pytest.raises(ValueError, match="needs at least one batch"):
         model.evaluate(X[:0], Y[:0], verbose=0)
