@@ -111,7 +111,8 @@ class Resident:
             )
             drawn = drawn[0] if len(drawn) == 1 else np.concatenate(drawn)
             order = padded(drawn, len(order))
-        return Rows(self._arrays, _keras.put_whole(order))
+        left = self.rows % self.size
+        return Rows(self._arrays, _keras.put_whole(order), self.size, left)
 
 
 def _follow_epochs(adapter, follower):
@@ -131,7 +132,7 @@ class _RowCursor:
     def __init__(self, source):
         self._source = source
         self._data = None
-        self._row = 0
+        self._step = 0
 
     def allow(self, steps):
         """Any number of steps may be read ahead: nothing is consumed."""
@@ -142,14 +143,15 @@ class _RowCursor:
     def take(self, limit):
         """Return the next piece, of `limit` batches at most."""
         rows, size = self._source.rows, self._source.size
-        left = rows - self._row
+        left = -(-rows // size) - self._step
         if left <= 0:
             raise StopIteration
         if self._data is None:
             self._data = self._source.data()
-        count = min(limit, left // size) or 1
-        piece = Piece(self._data, self._row, count, min(size, left))
-        self._row += count * size
+        steps = min(limit, left)
+        rest = steps == left and rows % size > 0
+        piece = Piece(self._data, self._step, steps, rest)
+        self._step += steps
         return piece
 
 
@@ -167,10 +169,15 @@ class Blocks:
     def __init__(self, rows, size):
         self._rows = rows
         self._size = size
-        self._count = jax.tree.leaves(rows)[0].shape[0]
-        self._group = group_size(jax.tree.map(lambda a: a[:size], rows))
+        count = jax.tree.leaves(rows)[0].shape[0]
+        self._full, self._steps = count // size, -(-count // size)
+        self._group = group_size(self._cut(0, min(size, count)))
         self._step = 0
-        self._block = None
+        self._block: Any = None
+        self._last = None
+        if self._steps > self._full:
+            last = self._cut(self._full * size, count)
+            self._last = _keras.put(last, stacked=False)
 
     def allow(self, steps):
         """Any number of steps may be read ahead: nothing is consumed."""
@@ -180,30 +187,37 @@ class Blocks:
 
     def take(self, limit):
         """Return the next piece, of `limit` batches at most."""
-        row, full = self._step * self._size, self._count // self._size
-        if row >= self._count:
+        left = self._steps - self._step
+        if left <= 0:
             raise StopIteration
-        if self._step == full:
-            rest = jax.tree.map(lambda a: a[row:], self._rows)
-            self._step += 1
-            return Piece(Single(_keras.put(rest, stacked=False)), 0, 1)
+        if not self._full:
+            self._step = 1
+            return Piece(Single(self._last), 0, 1)
         at = self._step % self._group
-        if at == 0 or self._block is None:
-            self._block = self._cut(self._step - at, full)
-        count = min(limit, self._group - at, full - self._step)
-        self._step += count
-        return Piece(self._block, at, count)
+        if self._block is None or (at == 0 and self._step < self._full):
+            self._block = self._stack(self._step - at)
+        # The smaller batch goes with the block before it.
+        room = self._group - at if self._step < self._full else 0
+        ends = left - room <= 1 and self._last is not None
+        steps = min(limit, left, room + ends)
+        rest = ends and steps == left
+        piece = Piece(Stacked(self._block, self._last), at, steps, rest)
+        self._step += steps
+        return piece
 
-    def _cut(self, first, full):
+    def _cut(self, first, end):
+        return jax.tree.map(lambda a: a[first:end], self._rows)
+
+    def _stack(self, first):
         size, group = self._size, self._group
-        batches = min(group, full - first)
+        end = min(first + group, self._full)
 
-        def cut(array):
-            part = array[first * size : (first + batches) * size]
-            part = padded(np.asarray(part), group * size)
-            return part.reshape(group, size, *array.shape[1:])
+        def stack(array):
+            array = padded(np.asarray(array), group * size)
+            return array.reshape(group, size, *array.shape[1:])
 
-        return Stacked(_keras.put(jax.tree.map(cut, self._rows), stacked=True))
+        rows = self._cut(first * size, end * size)
+        return _keras.put(jax.tree.map(stack, rows), stacked=True)
 
 
 def group_size(batch):

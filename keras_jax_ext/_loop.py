@@ -4,6 +4,7 @@ JAX only. A step is `step(state, batch) -> (outputs, state)`; what it reads is
 one of the structures below, which know how to cut batch `i`.
 """
 
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from keras_jax_ext._convolutions import canonical
@@ -25,41 +26,68 @@ class Piece(NamedTuple):
     data: Any
     start: int
     steps: int
-    size: int = 0  # rows of a batch of `Rows`
+    # Whether the last of the steps is the smaller batch of the data.
+    rest: bool = False
 
     def parts(self, most):
         """Yield pieces of `most` steps at most, `None` for any number."""
         most = most or self.steps
         for first in range(0, self.steps, most):
             steps = min(most, self.steps - first)
-            start = self.start + first * (self.size or 1)
-            yield self._replace(start=start, steps=steps)
+            rest = self.rest and first + steps == self.steps
+            yield Piece(self.data, self.start + first, steps, rest)
 
 
-class Rows(NamedTuple):
-    """Rows of arrays, in the order of a permutation."""
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Rows:
+    """Rows of arrays, in the order of a permutation.
+
+    Attributes:
+        arrays: Structure of arrays.
+        order: Integer array of row numbers.
+        size: Integer, rows of a batch.
+        left: Integer, rows of the smaller batch at the end, if any.
+    """
 
     arrays: Any
-    order: jax.Array  # shape=(rows,), dtype=int32
+    order: jax.Array
+    size: int = field(metadata={"static": True})
+    left: int = field(metadata={"static": True})
 
-    def batch(self, start, i, size):
-        rows = lax.dynamic_slice_in_dim(self.order, start + i * size, size)
+    def batch(self, i):
+        return self._rows(i * self.size, self.size)
+
+    def rest(self, i):
+        return self._rows(i * self.size, self.left) if self.left else None
+
+    def _rows(self, start, size):
+        rows = lax.dynamic_slice_in_dim(self.order, start, size)
         return jax.tree.map(
             lambda a: a.at[rows].get(mode="promise_in_bounds"), self.arrays
         )
 
 
 class Stacked(NamedTuple):
-    """Batches of one shape, stacked on a first axis."""
+    """Batches of one shape, stacked on a first axis.
+
+    Attributes:
+        arrays: Structure of arrays.
+        last: The smaller batch that follows, or `None`.
+    """
 
     arrays: Any
+    last: Any = None
 
-    def batch(self, start, i, size):
-        del size
+    def batch(self, i):
         return jax.tree.map(
-            lambda a: lax.dynamic_index_in_dim(a, start + i, keepdims=False),
+            lambda a: lax.dynamic_index_in_dim(a, i, keepdims=False),
             self.arrays,
         )
+
+    def rest(self, i):
+        del i
+        return self.last
 
 
 class Single(NamedTuple):
@@ -67,9 +95,12 @@ class Single(NamedTuple):
 
     arrays: Any
 
-    def batch(self, start, i, size):
-        del start, i, size
+    def batch(self, i):
+        del i
         return self.arrays
+
+    def rest(self, i):
+        del i
 
 
 def zeros_like(shapes):
@@ -106,7 +137,7 @@ def keep_all(kept, outputs, index):
 
 
 def fuse(step, place):
-    """Build `run(state, data, start, count, size, capacity)`.
+    """Build `run(state, data, start, count, rest, capacity)`.
 
     The number of steps is an argument of the program, not a constant of it,
     so that one program serves any number.
@@ -117,19 +148,22 @@ def fuse(step, place):
             the devices that share it.
 
     Returns:
-        Function returning `(outputs, state)`. With `capacity=None`, `outputs`
-        are the last step's; with an integer they are every step's, on a new
-        first axis of that length.
+        Function returning `(outputs, outputs of the rest, state)`. With
+        `capacity=None`, `outputs` are the last step's; with an integer they
+        are every step's, on a new first axis of that length.
     """
     # Traced once for the shapes below; the loop then finds it in the cache.
     step = jax.jit(step, inline=True)
     inner = canonical(step) if jax.default_backend() == "cpu" else step
 
-    def run(state, data, start, count, size, capacity):
-        def read(i):
-            return place(data.batch(start, i, size))
+    def shapes(state, batch):
+        return jax.eval_shape(step, state, batch)[0]
 
-        outputs, _ = jax.eval_shape(step, state, jax.eval_shape(read, 0))
+    def run(state, data, start, count, rest, capacity):
+        def read(i):
+            return place(data.batch(start + i))
+
+        outputs = shapes(state, jax.eval_shape(read, 0))
         if capacity is not None:
             outputs = jax.tree.map(
                 lambda s: s.update(shape=(capacity, *s.shape)), outputs
@@ -141,7 +175,22 @@ def fuse(step, place):
             outputs, new_state = inner(state, read(i))
             return keep(kept, outputs, i), like(new_state, state)
 
-        return lax.fori_loop(0, count, body, (zeros_like(outputs), state))
+        kept, state = lax.fori_loop(
+            0, count, body, (zeros_like(outputs), state)
+        )
+        batch = data.rest(start + count)
+        if batch is None:
+            return kept, None, state
+        batch = place(batch)
+
+        def end(state):
+            outputs, new_state = inner(state, batch)
+            return outputs, like(new_state, state)
+
+        def skip(state):
+            return zeros_like(shapes(state, batch)), state
+
+        return kept, *lax.cond(rest, end, skip, state)
 
     return run
 
@@ -176,9 +225,9 @@ class Program:
     def __init__(self, step, *, place, shardings=None, keeps=False):
         self._step = step
         self._run = fuse(step, place)
-        options: dict[str, Any] = {"static_argnums": (4, 5)}
+        options: dict[str, Any] = {"static_argnums": 5}
         if shardings is not None:
-            options["out_shardings"] = (None, shardings)
+            options["out_shardings"] = (None, None, shardings)
         self._keeping = jax.jit(self._run, **options)
         self._donating = jax.jit(self._run, donate_argnums=0, **options)
         self._calls_python: bool | None = None
@@ -202,10 +251,9 @@ class Program:
         """
         if self._capacities is None:
             return None
-        data, _, _, size = piece
-        key = size, *(a.shape for a in jax.tree.leaves(data))
+        key = tuple(a.shape for a in jax.tree.leaves(piece.data))
         if key not in self._capacities:
-            batch = jax.eval_shape(lambda d: d.batch(0, 0, size), data)
+            batch = jax.eval_shape(lambda data: data.batch(0), piece.data)
             outputs, _ = jax.eval_shape(self._step, state, batch)
             taken = sum(
                 a.size * a.dtype.itemsize for a in jax.tree.leaves(outputs)
@@ -222,16 +270,16 @@ class Program:
             piece: `Piece`, of `capacity` steps at most.
 
         Returns:
-            `(outputs, state)`.
+            `(outputs, outputs of the rest, state)`, see `fuse`.
         """
+        data, start, steps, rest = piece
         capacity = self.capacity(state, piece)
-        data, start, count, size = piece
+        args = (state, data, start, steps - rest, rest, capacity)
         if self._calls_python is None:
-            traced = jax.make_jaxpr(self._run, static_argnums=(4, 5))
-            jaxpr = traced(state, data, start, count, size, capacity)
-            self._calls_python = calls_python(jaxpr.jaxpr)
+            traced = jax.make_jaxpr(self._run, static_argnums=5)(*args)
+            self._calls_python = calls_python(traced.jaxpr)
         run = self._keeping if self.can_fail else self._donating
-        return run(state, data, start, count, size, capacity)
+        return run(*args)
 
 
 class Pace:

@@ -223,20 +223,30 @@ class Run:
         state = self._state()
         started = time.perf_counter()
         with self._interrupts.held():
-            outputs, state = self.program(state, piece)
+            outputs, last, state = self.program(state, piece)
             if self.program.can_fail:
                 # It did not take the old state's buffers: wait, and keep
                 # those if it fails.
-                jax.block_until_ready((outputs, state))
+                jax.block_until_ready(state)
                 jax.effects_barrier()
             _keras.hold_state(
                 self.model, dict(zip(self.mode.state, state, strict=True))
             )
         if self.mode is PREDICT:
-            self.pieces.append((piece.steps, outputs))
+            outputs = self._keep(outputs, last, piece)
+        elif piece.rest:
+            outputs = last
         self._flying.append((started, piece.steps, outputs))
         self._land(FLYING)
         return outputs
+
+    def _keep(self, outputs, last, piece):
+        """Note predictions; return what to wait for."""
+        kept = [(piece.steps - piece.rest, outputs)]
+        if piece.rest:
+            kept.append((1, jax.tree.map(lambda a: a[None], last)))
+        self.pieces.extend(kept)
+        return kept
 
     def _state(self):
         held = _keras.held_state(self.model)
@@ -253,8 +263,9 @@ class Run:
             jax.block_until_ready(outputs)
             if self.mode is PREDICT:
                 # Predictions leave the device as they come.
-                self.pieces[self._fetched] = count, jax.device_get(outputs)
-                self._fetched += 1
+                for piece in jax.device_get(outputs):
+                    self.pieces[self._fetched] = piece
+                    self._fetched += 1
             now = time.perf_counter()
             self.pace.learn(count, now - max(started, self._landed))
             self._landed = now
