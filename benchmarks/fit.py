@@ -195,7 +195,7 @@ def works():
     article = Work(mixture, x, x, 64, mixture_nll, mixture_nll, 10, (8, 46))
     x = uniform(16000, 8)
     y = x.sum(1, keepdims=True)
-    small = Work(dense(32, 1), x, y, 32, "mse", squares, 5, (16, 128))
+    small = Work(dense(32, 1), x, y, 32, "mse", squares, 10, (16, 128))
     x = uniform(4096, 784)
     digits = [labels(4096), 32, CROSSENTROPY, cross_entropy, 1, (16, 64)]
     images = Work(dense(128, 128, 10), x, *digits)

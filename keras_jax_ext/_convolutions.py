@@ -25,6 +25,8 @@ def canonical(function):
 
     def rewritten(*args):
         closed, shapes = jax.make_jaxpr(function, return_shape=True)(*args)
+        if "conv_general_dilated" not in str(closed):
+            return function(*args)
         values = jaxpr_as_fun(_rewrite(closed))(*jax.tree.leaves(args))
         return jax.tree.unflatten(jax.tree.structure(shapes), values)
 

@@ -16,6 +16,7 @@ import numpy as np
 # Batches in one super-batch, at most: enough to share the cost of a call. Of a
 # stream fewer, since all of them are waited for.
 GROUP = 64
+WIDTH = 16
 STREAM_GROUP = 16
 GROUP_BYTES = 64 * 2**20
 # Super-batches of a stream that wait for the device, at most.
@@ -73,15 +74,19 @@ class Resident:
         adapter: Keras's `ArrayDataAdapter` of the arrays.
         rows: Structure of all rows.
         shuffle: As in `fit`.
+        most: Integer, batches of one execution at most.
     """
 
-    def __init__(self, adapter, rows, shuffle):
+    def __init__(self, adapter, rows, shuffle, most):
         self.size = adapter.batch_size
+        self._width = min(most, WIDTH)
         self.rows = jax.tree.leaves(rows)[0].shape[0]
         length = rounded(self.rows)
         self._arrays = _keras.put_whole(
             jax.tree.map(lambda a: padded(a, length), rows)
         )
+        # The last block may reach behind the last row.
+        length += self._width * self.size
         self._order = padded(np.arange(self.rows, dtype="int32"), length)
         self._numbers = None
         if shuffle:
@@ -112,7 +117,8 @@ class Resident:
             drawn = drawn[0] if len(drawn) == 1 else np.concatenate(drawn)
             order = padded(drawn, len(order))
         left = self.rows % self.size
-        return Rows(self._arrays, _keras.put_whole(order), self.size, left)
+        order = _keras.put_whole(order)
+        return Rows(self._arrays, order, self.size, left, self._width)
 
 
 def _follow_epochs(adapter, follower):

@@ -305,7 +305,7 @@ def _open(model, iterator, run):
         resident = run.mode is TRAIN and fits(rows, model.resident_fraction)
         if is_plain(rows) and resident:
             iterator.open = Resident(
-                adapter, rows, options.get("shuffle", False)
+                adapter, rows, options.get("shuffle", False), run.group
             ).open
             return
         if is_plain(rows) and run.mode is not TRAIN:

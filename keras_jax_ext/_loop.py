@@ -45,18 +45,27 @@ class Rows:
 
     Attributes:
         arrays: Structure of arrays.
-        order: Integer array of row numbers.
+        order: Integer array of row numbers, and `width * size` more.
         size: Integer, rows of a batch.
         left: Integer, rows of the smaller batch at the end, if any.
+        width: Integer, batches that are gathered at once.
     """
 
     arrays: Any
     order: jax.Array
     size: int = field(metadata={"static": True})
     left: int = field(metadata={"static": True})
+    width: int = field(metadata={"static": True})
 
     def batch(self, i):
         return self._rows(i * self.size, self.size)
+
+    def block(self, i):
+        rows = self._rows(i * self.size, self.width * self.size)
+        shape = (self.width, self.size)
+        return Stacked(
+            jax.tree.map(lambda a: a.reshape(*shape, *a.shape[1:]), rows)
+        )
 
     def rest(self, i):
         return self._rows(i * self.size, self.left) if self.left else None
@@ -170,14 +179,30 @@ def fuse(step, place):
             )
         keep = keep_last if capacity is None else keep_all
 
-        def body(i, carry):
+        def one(i, batch, carry):
             kept, state = carry
-            outputs, new_state = inner(state, read(i))
+            outputs, new_state = inner(state, batch)
             return keep(kept, outputs, i), like(new_state, state)
 
-        kept, state = lax.fori_loop(
-            0, count, body, (zeros_like(outputs), state)
-        )
+        def loop(read, count, carry):
+            return lax.fori_loop(
+                0, count, lambda i, carry: one(i, read(i), carry), carry
+            )
+
+        def from_block(b, carry):
+            first = b * data.width
+            block = data.block(start + first)
+            steps = jax.numpy.minimum(data.width, count - first)
+            return loop(lambda i: place(block.batch(i)), steps, carry)
+
+        carry = zeros_like(outputs), state
+        if isinstance(data, Rows) and data.width > 1:
+            # Of large arrays XLA gathers rows on several threads, which takes
+            # longer than a small step: gather for several steps at once.
+            blocks = -(-count // data.width)
+            kept, state = lax.fori_loop(0, blocks, from_block, carry)
+        else:
+            kept, state = loop(read, count, carry)
         batch = data.rest(start + count)
         if batch is None:
             return kept, None, state
