@@ -2,58 +2,15 @@
 
 import contextlib
 import inspect
-import warnings
 from typing import TYPE_CHECKING, Any
 
-from keras_jax_ext import _keras
-from keras_jax_ext._data import Blocks, Resident, Stream, fits, is_plain
-from keras_jax_ext._loop import Pace
-from keras_jax_ext._run import (
-    PREDICT,
-    TEST,
-    TRAIN,
-    CallbackList,
-    Run,
-    joined,
-    make_program,
-)
-
-import jax
-import keras
+from keras_jax_ext import _fused, _keras
+from keras_jax_ext._run import PREDICT, TEST, TRAIN
 
 if TYPE_CHECKING:
     _Base: Any = None  # a keras.Model
 else:
     _Base = object
-
-
-class _Memory:
-    """What the mixin remembers of a model, out of Keras's tracker's sight."""
-
-    def __init__(self):
-        self.auto_steps = True
-        self.steps_per_execution = 1
-        self.programs = {}
-        self.functions = {}
-        self.paces = {}
-        self.told = set()
-
-    def __deepcopy__(self, memo):
-        # Programs hold the step of the model that they were made for.
-        copy = _Memory()
-        copy.auto_steps = self.auto_steps
-        copy.steps_per_execution = self.steps_per_execution
-        return copy
-
-    def __reduce__(self):
-        fresh = self.__deepcopy__({})
-        return _Memory, (), vars(fresh)
-
-
-def _memory(model):
-    if "_fused" not in vars(model):
-        vars(model)["_fused"] = _Memory()
-    return vars(model)["_fused"]
 
 
 class FusedFit(_Base):
@@ -66,7 +23,7 @@ class FusedFit(_Base):
     @property
     def steps_per_execution(self):
         """Integer, steps between two calls of a callback's batch hooks."""
-        return _memory(self).steps_per_execution
+        return _fused.notes(self).steps_per_execution
 
     @steps_per_execution.setter
     def steps_per_execution(self, value):
@@ -76,10 +33,10 @@ class FusedFit(_Base):
                 '`steps_per_execution` is "auto" or a positive integer. '
                 f"Received: steps_per_execution={value!r}."
             )
-        memory = _memory(self)
-        memory.auto_steps = auto
+        noted = _fused.notes(self)
+        noted.auto_steps = auto
         # Keras's own code compares it with numbers: "auto" is 1 to it.
-        memory.steps_per_execution = 1 if auto else value
+        noted.steps_per_execution = 1 if auto else value
 
     def compile(self, *args, steps_per_execution="auto", **kwargs):
         super().compile(
@@ -123,10 +80,10 @@ class FusedFit(_Base):
     ):
         arguments = {k: v for k, v in locals().items() if k in _FIT}
         _keras.check_compiled(self, "fit")
-        if not _fuses(self, TRAIN, verbose):
+        if not _fused.fuses(self, TRAIN, verbose):
             return super().fit(**arguments)
         with _keeping_state(self):
-            return _fused_fit(self, **arguments)
+            return _fused.fit(self, **arguments)
 
     def evaluate(
         self,
@@ -144,8 +101,8 @@ class FusedFit(_Base):
         iterator = None
         if kwargs.get("_use_cached_eval_dataset"):
             iterator = self._eval_epoch_iterator
-        elif not kwargs and _fuses(self, TEST, verbose):
-            iterator = _iterator(
+        elif not kwargs and _fused.fuses(self, TEST, verbose):
+            iterator = _fused.iterate(
                 self, x, y, sample_weight, batch_size=batch_size, steps=steps
             )
         if not isinstance(iterator, _keras.EpochIterator):
@@ -161,17 +118,19 @@ class FusedFit(_Base):
                 **kwargs,
             )
         with _keeping_state(self):
-            logs = _fused_evaluate(self, iterator, verbose, callbacks)
+            logs = _fused.evaluate(self, iterator, verbose, callbacks)
         return logs if return_dict else _keras.in_order(self, logs)
 
     def predict(
         self, x, batch_size=None, verbose="auto", steps=None, callbacks=None
     ):
-        if not self.built or not _fuses(self, PREDICT, verbose):
+        if not self.built or not _fused.fuses(self, PREDICT, verbose):
             return super().predict(x, batch_size, verbose, steps, callbacks)
         with _keeping_state(self):
-            iterator = _iterator(self, x, batch_size=batch_size, steps=steps)
-            return _fused_predict(self, iterator, verbose, callbacks)
+            iterator = _fused.iterate(
+                self, x, batch_size=batch_size, steps=steps
+            )
+            return _fused.predict(self, iterator, verbose, callbacks)
 
 
 _FIT = frozenset(inspect.signature(FusedFit.fit).parameters) - {"self"}
@@ -183,10 +142,10 @@ def _make(model, mode, make, force):
     new = getattr(model, name) is None or force
     make(force=force)
     if new:
-        memory = _memory(model)
-        memory.programs.pop(mode, None)
-        memory.paces.pop(mode, None)
-        memory.functions[mode] = getattr(model, name)
+        noted = _fused.notes(model)
+        noted.programs.pop(mode, None)
+        noted.paces.pop(mode, None)
+        noted.functions[mode] = getattr(model, name)
 
 
 @contextlib.contextmanager
@@ -198,291 +157,3 @@ def _keeping_state(model):
         _keras.release_state(model)
         _keras.forget_losses(model)
         raise
-
-
-def _why_not(model, mode):
-    """The reason why this model cannot run many steps in a program."""
-    name = f"{mode.name}_function"
-    made = getattr(model, name)
-    if model.run_eagerly:
-        return "the model is compiled with run_eagerly=True"
-    if not model.jit_compile:
-        return "the model is compiled with jit_compile=False"
-    if keras.config.is_nnx_enabled():
-        return "Keras is in NNX mode"
-    if jax.process_count() > 1:
-        return "several processes share the work"
-    make = getattr(type(model), f"make_{name}")
-    if not make.__module__.startswith("keras_jax_ext."):
-        return f"{type(model).__name__} overrides make_{name}"
-    if made is not None and inspect.unwrap(made) is not _memory(
-        model
-    ).functions.get(mode):
-        return f"{name} was set by hand"
-    return None
-
-
-def _build(model, iterator):
-    """Build the model from Keras's own first batch, then read ours."""
-    if iterator.open is None:
-        _keras.build(model, iterator)
-    iterator.reset()
-
-
-def _callback_list(model, callbacks, verbose, epochs, iterator, **kwargs):
-    if isinstance(callbacks, CallbackList):
-        return callbacks
-    return CallbackList(
-        callbacks,
-        add_progbar=verbose != 0,
-        verbose=verbose,
-        epochs=epochs,
-        steps=iterator.num_batches,
-        model=model,
-        **kwargs,
-    )
-
-
-def _capped(epochs):
-    most = keras.config.max_epochs()
-    if most and most < epochs:
-        warnings.warn(f"Limiting epochs to {most}", stacklevel=4)
-        return most
-    return epochs
-
-
-def _logs(model, last):
-    if last is None:
-        raise ValueError(
-            "An epoch needs at least one batch, and the data have none left. "
-            "Received: a source that ended at once."
-        )
-    return _keras.epoch_logs(model, last)
-
-
-def _shape(array):
-    return getattr(array, "shape", None)
-
-
-def _fuses(model, mode, verbose):
-    """Whether this call runs fused; say once why if not."""
-    why = _why_not(model, mode)
-    memory = _memory(model)
-    if why and verbose and memory.auto_steps and why not in memory.told:
-        memory.told.add(why)
-        print(f"{mode.name}: one step at a time, since {why}.")
-    return not why
-
-
-def _iterator(model, x, y=None, sample_weight=None, *, steps=None, **options):
-    """Keras's iterator over any data; it reads batches until `_open`."""
-    iterator = _keras.EpochIterator(
-        x,
-        y,
-        sample_weight,
-        steps_per_epoch=steps,
-        steps_per_execution=model.steps_per_execution,
-        **options,
-    )
-    iterator.given = (x, y, sample_weight), options
-    if iterator.num_batches == 0:
-        raise ValueError(
-            "An epoch needs at least one batch, and the data have none. "
-            f"Received: shapes {jax.tree.map(_shape, (x, y))}."
-        )
-    return iterator
-
-
-def _open(model, iterator, run):
-    """Let an iterator hand out many batches at a time."""
-    adapter = iterator.data_adapter
-    data, options = iterator.given
-    if iterator.open is not None:
-        return
-    if isinstance(adapter, _keras.ArrayDataAdapter):
-        weights = {"class_weight": options.get("class_weight")}
-        rows = _keras.all_rows(adapter, data, weights)
-        resident = run.mode is TRAIN and fits(rows, model.resident_fraction)
-        if is_plain(rows) and resident:
-            iterator.open = Resident(
-                adapter, rows, options.get("shuffle", False), run.group
-            ).open
-            return
-        if is_plain(rows) and run.mode is not TRAIN:
-            iterator.open = lambda: Blocks(rows, adapter.batch_size)
-            return
-    most = run.group
-    iterator.open = lambda: Stream(adapter.get_jax_iterator(), most)
-
-
-def _run(model, mode, callbacks):
-    memory = _memory(model)
-    if mode not in memory.programs:
-        memory.programs[mode] = make_program(model, mode)
-    pace = memory.paces.setdefault(mode, Pace())
-    steps = None if memory.auto_steps else memory.steps_per_execution
-    return Run(model, mode, callbacks, memory.programs[mode], pace, steps)
-
-
-def _fused_fit(model, x, y, sample_weight, **options):
-    epochs = _capped(options["epochs"])
-    if options["validation_split"] and options["validation_data"] is None:
-        (x, y, sample_weight), options["validation_data"] = (
-            _keras.train_validation_split(
-                (x, y, sample_weight),
-                validation_split=options["validation_split"],
-            )
-        )
-    iterator = _iterator(
-        model,
-        x,
-        y,
-        sample_weight,
-        steps=options["steps_per_epoch"],
-        **{k: options[k] for k in ("batch_size", "shuffle", "class_weight")},
-    )
-    model._eval_epoch_iterator = None
-    _build(model, iterator)
-    callbacks = _callback_list(
-        model,
-        options["callbacks"],
-        options["verbose"],
-        epochs,
-        iterator,
-        add_history=True,
-    )
-    model.make_train_function()
-    model.stop_training = False
-    callbacks.on_train_begin()
-    first = _keras.first_epoch(model, options["initial_epoch"])
-    try:
-        with _run(model, TRAIN, callbacks) as run:
-            _open(model, iterator, run)
-            logs = _epochs(model, run, iterator, range(first, epochs), options)
-    finally:
-        iterator.close()
-        _keras.release_state(model)
-        _end_validation(model)
-        if (
-            isinstance(model.optimizer, keras.optimizers.Optimizer)
-            and epochs > 0
-        ):
-            model.optimizer.finalize_variable_values(model.trainable_weights)
-    callbacks.on_train_end(logs)
-    return model.history
-
-
-def _epochs(model, run, iterator, epochs, options):
-    """Train for some epochs; return the logs of the last."""
-    callbacks, logs = run.callbacks, {}
-    validates = options["validation_data"] is not None
-    if run.unseen and not validates and _keras.steps_log_metrics(model):
-        return _epochs_ahead(model, run, iterator, epochs)
-    for epoch in epochs:
-        model.reset_metrics()
-        callbacks.on_epoch_begin(epoch)
-        last = run.epoch(iterator)
-        run.sync()
-        logs = _logs(model, last)
-        if validates and _keras.should_validate(
-            model, epoch, options["validation_freq"]
-        ):
-            logs |= _validate(model, callbacks, options)
-        callbacks.on_epoch_end(epoch, logs)
-        if model.stop_training:
-            break
-    return logs
-
-
-def _epochs_ahead(model, run, iterator, epochs):
-    """As `_epochs`, where nothing can look at the model between two.
-
-    The next epoch begins before the logs of the last have come, so that
-    Python works while the device does.
-    """
-    callbacks, ended = run.callbacks, None
-    try:
-        for epoch in epochs:
-            run.reset_metrics()
-            last = run.epoch(iterator, wait=False)
-            if ended:
-                callbacks.on_epoch_end(*ended)
-            ended = epoch, _logs(model, last)
-            if model.stop_training:
-                break
-    finally:
-        if ended:
-            callbacks.on_epoch_end(*ended)
-    return ended[1] if ended else {}
-
-
-def _validate(model, callbacks, options):
-    data = keras.utils.unpack_x_y_sample_weight(options["validation_data"])
-    given = {
-        "batch_size": options["validation_batch_size"] or options["batch_size"],
-        "steps": options["validation_steps"],
-    }
-    if model._eval_epoch_iterator is None and _fuses(model, TEST, 0):
-        model._eval_epoch_iterator = _iterator(model, *data, **given)
-    elif model._eval_epoch_iterator is None:
-        model._eval_epoch_iterator = _keras.StockEpochIterator(
-            *data,
-            batch_size=given["batch_size"],
-            steps_per_epoch=given["steps"],
-            steps_per_execution=model.steps_per_execution,
-        )
-    logs = model.evaluate(
-        x=data[0],
-        y=data[1],
-        sample_weight=data[2],
-        callbacks=callbacks,
-        return_dict=True,
-        _use_cached_eval_dataset=True,
-        **given,
-    )
-    return {f"val_{name}": value for name, value in logs.items()}
-
-
-def _end_validation(model):
-    iterator = model._eval_epoch_iterator
-    if isinstance(iterator, _keras.EpochIterator):
-        iterator.close()
-    model._eval_epoch_iterator = None
-
-
-def _fused_evaluate(model, iterator, verbose, callbacks):
-    _build(model, iterator)
-    callbacks = _callback_list(model, callbacks, verbose, 1, iterator)
-    model.make_test_function()
-    model.stop_evaluating = False
-    callbacks.on_test_begin()
-    model.reset_metrics()
-    with _run(model, TEST, callbacks) as run:
-        _open(model, iterator, run)
-        try:
-            last = run.epoch(iterator)
-        finally:
-            if iterator is not getattr(model, "_eval_epoch_iterator", None):
-                iterator.close()
-        run.sync()
-    logs = _keras.pythonify_logs(_logs(model, last))
-    callbacks.on_test_end(logs)
-    _keras.release_state(model)
-    return logs
-
-
-def _fused_predict(model, iterator, verbose, callbacks):
-    callbacks = _callback_list(model, callbacks, verbose, 1, iterator)
-    model.make_predict_function()
-    model.stop_predicting = False
-    callbacks.on_predict_begin()
-    with _run(model, PREDICT, callbacks) as run:
-        _open(model, iterator, run)
-        try:
-            run.epoch(iterator)
-        finally:
-            iterator.close()
-        run.sync()
-    callbacks.on_predict_end()
-    _keras.release_state(model)
-    return joined(run.pieces)
