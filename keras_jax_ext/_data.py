@@ -7,6 +7,7 @@ from keras_jax_ext import _keras
 from keras_jax_ext._pieces import Piece, Rows, Single, Stacked
 
 import jax
+import keras
 import numpy as np
 
 # Batches in one super-batch, at most: enough to share the cost of a call.
@@ -17,9 +18,11 @@ GROUP_BYTES = 64 * 2**20
 
 def is_plain(data):
     """Whether every leaf is a dense array of numbers."""
+    # Keras's tree: to JAX's, a sparse array is a structure of dense ones.
     return all(
         isinstance(a, np.ndarray | jax.Array) and a.dtype.kind in "biufcV"
-        for a in jax.tree.leaves(data)
+        for a in keras.tree.flatten(data)
+        if a is not None
     )
 
 

@@ -66,7 +66,9 @@ class Stream:
         the batches that came before it.
         """
         if self._thread is None:
-            self._thread = threading.Thread(target=self._work, daemon=True)
+            self._thread = threading.Thread(
+                target=self._work, name="keras_jax_ext", daemon=True
+            )
             self._thread.start()
         with self._changed:
             self._hungry_since = time.monotonic()
