@@ -25,7 +25,7 @@ _DEFAULTS = {
     "metrics": None,
     "weighted_metrics": None,
     "run_eagerly": False,
-    "steps_per_execution": 1,
+    "steps_per_execution": "auto",
     "jit_compile": "auto",
     "auto_scale_loss": True,
 }
@@ -48,7 +48,7 @@ class Compile(_Base):
         metrics=None,
         weighted_metrics=None,
         run_eagerly=False,
-        steps_per_execution=1,
+        steps_per_execution="auto",
         jit_compile="auto",
         auto_scale_loss=True,
         **kwargs,
@@ -71,7 +71,9 @@ class Compile(_Base):
                 and functions of named arguments.
             weighted_metrics: As `metrics`, with the sample weights applied.
             run_eagerly: As Keras.
-            steps_per_execution: As Keras.
+            steps_per_execution: As Keras, or `"auto"`: as many steps as keep
+                the progress bar moving, one if a callback acts on batches.
+                Defaults to `"auto"`.
             jit_compile: As Keras.
             auto_scale_loss: As Keras.
             **kwargs: Arguments of a subclass's own `compile`.

@@ -7,6 +7,7 @@ from typing import Any
 
 from keras_jax_ext import _frame, _keras
 from keras_jax_ext._compile import Compile
+from keras_jax_ext._fit import FusedFit
 from keras_jax_ext._guard import Guarded
 from keras_jax_ext._optax_step import OptaxTraining
 from keras_jax_ext._specs import Kept
@@ -28,6 +29,7 @@ class Model(
     Compile,
     OptaxTraining,
     Guarded,
+    FusedFit,
     _keras.PathName,
     Layer,
     keras.Model,
@@ -225,7 +227,7 @@ def _extended(cls):
     names = ("__module__", "__qualname__", "__doc__")
     variant = type(
         cls.__name__,
-        (Compile, OptaxTraining, Guarded, cls),
+        (Compile, OptaxTraining, Guarded, FusedFit, cls),
         {"_loads_as_stock": True, **{n: getattr(cls, n) for n in names}},
     )
     _keras.register_like(variant, cls)

@@ -55,4 +55,29 @@ from keras_jax_ext._keras.declaring import (
 from keras_jax_ext._keras.structures import (
     register_dataclasses as register_dataclasses,
 )
+from keras_jax_ext._keras.training import (
+    ArrayDataAdapter as ArrayDataAdapter,
+    EpochIterator as EpochIterator,
+    StockEpochIterator as StockEpochIterator,
+    all_rows as all_rows,
+    build as build,
+    check_compiled as check_compiled,
+    epoch_logs as epoch_logs,
+    first_epoch as first_epoch,
+    forget_losses as forget_losses,
+    held_state as held_state,
+    hold_state as hold_state,
+    in_order as in_order,
+    is_default as is_default,
+    own_state as own_state,
+    place as place,
+    put as put,
+    put_whole as put_whole,
+    pythonify_logs as pythonify_logs,
+    release_state as release_state,
+    should_validate as should_validate,
+    steps_log_metrics as steps_log_metrics,
+    train_validation_split as train_validation_split,
+    write as write,
+)
 # ruff: isort: on
