@@ -8,6 +8,7 @@ from typing import Any
 from keras_jax_ext import _frame, _keras
 from keras_jax_ext._compile import Compile
 from keras_jax_ext._optax_step import OptaxTraining
+from keras_jax_ext._summary import Summary
 from keras_jax_ext.layers import Layer
 
 import keras
@@ -25,6 +26,7 @@ class _ModelMeta(type(Layer)):  # type: ignore[misc]
 class Model(
     Compile,
     OptaxTraining,
+    Summary,
     _keras.PathName,
     Layer,
     keras.Model,
@@ -222,7 +224,7 @@ def _extended(cls):
     names = ("__module__", "__qualname__", "__doc__")
     variant = type(
         cls.__name__,
-        (Compile, OptaxTraining, cls),
+        (Compile, OptaxTraining, Summary, cls),
         {n: getattr(cls, n) for n in names},
     )
     _keras.register_like(variant, cls)
