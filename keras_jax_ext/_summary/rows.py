@@ -4,10 +4,9 @@ import contextlib
 import copy
 import dataclasses
 import re
-import threading
 from typing import Any
 
-from keras_jax_ext import _abstract, _frame, _keras, _parts
+from keras_jax_ext import _abstract, _calls, _frame, _keras, _parts
 from keras_jax_ext._arguments import DeclarationError
 
 import jax
@@ -182,8 +181,12 @@ def _trace(model, inputs):
     trace = _abstract.abstract(
         model.__call__, args, {**kwargs, **_not_training(model)}, None
     )
-    with recorder.listening():
+    layers = [model, *_keras.sublayers(model)]
+    end = _calls.listen(layers, recorder.hear)
+    try:
         trace()
+    finally:
+        end()
     return recorder.root
 
 
@@ -193,52 +196,29 @@ def _not_training(model):
 
 
 class _Recorder:
-    """Listens to the calls of a model's layers, in this thread."""
+    """Makes a tree of rows of the calls that it hears."""
 
     def __init__(self, model):
         self.model = model
         self.rows = {}
         self.running = []
-        self.thread = threading.get_ident()
 
     @property
     def root(self):
         return self.rows[id(self.model)]
 
-    @contextlib.contextmanager
-    def listening(self):
-        """Until the end of the block, every call adds to the rows."""
-        layers = [self.model, *_keras.sublayers(self.model)]
-        before = [(layer, dict(vars(layer))) for layer in layers]
-        for layer in layers:
-            for name in ("call", "quantized_call"):
-                if hasattr(layer, name):
-                    # Past Keras's `__setattr__`, which tracks and locks.
-                    vars(layer)[name] = self._heard(layer, getattr(layer, name))
+    def hear(self, layer, call, args, kwargs):
+        """Make a call, and add its outputs to the rows."""
+        if self.running and self.running[-1].layer is layer:
+            return call(*args, **kwargs)  # `super().call`, or quantized
+        row = self._row(layer)
+        self.running.append(row)
         try:
-            yield
+            outputs = call(*args, **kwargs)
         finally:
-            for layer, attributes in before:
-                for name in ("call", "quantized_call"):
-                    vars(layer).pop(name, None)
-                    if name in attributes:
-                        vars(layer)[name] = attributes[name]
-
-    def _heard(self, layer, call):
-        def heard(*args, **kwargs):
-            again = self.running and self.running[-1].layer is layer
-            if again or threading.get_ident() != self.thread:
-                return call(*args, **kwargs)
-            row = self._row(layer)
-            self.running.append(row)
-            try:
-                outputs = call(*args, **kwargs)
-            finally:
-                self.running.pop()
-            row.outputs.append(_shapes(outputs))
-            return outputs
-
-        return heard
+            self.running.pop()
+        row.outputs.append(_shapes(outputs))
+        return outputs
 
     def _row(self, layer):
         if id(layer) not in self.rows:
