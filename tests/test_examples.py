@@ -57,3 +57,31 @@ def test_the_example_of_the_readme_trains():
     loss = scope["model"].history.history["loss"]
     assert np.isfinite(loss).all()
     assert loss[-1] < loss[0]
+
+
+def test_digits(tmp_path, capsys):
+    pytest.importorskip("tensorboard", reason="the example writes its files")
+    accuracy = load("digits").main(["--quick", "--out", str(tmp_path)])
+    assert accuracy > 0.5  # of ten digits, after five epochs
+    assert "tensorboard --logdir" in capsys.readouterr().out
+    assert (tmp_path / "digits.png").exists()
+    assert list(tmp_path.glob("digits_logs/train/events*"))
+
+
+def test_characters(tmp_path, capsys):
+    example = load("characters")
+    loss, table = example.main(["--quick", "--out", str(tmp_path)])
+    _, alphabet = example.manual(20_000)
+    assert 0 < table < np.log(len(alphabet))
+    assert 0 < loss < 0.9 * np.log(len(alphabet))
+    written = capsys.readouterr().out.partition("\n")[2]
+    assert len(written.partition("figure:")[0]) == 301
+    assert (tmp_path / "characters.png").exists()
+
+
+def test_ported(tmp_path):
+    history = load("ported").main(["--quick", "--out", str(tmp_path)])
+    assert history["val_loss"][-1] < 0.8
+    assert 0 < history["openness"][-1] < 1
+    assert (tmp_path / "ported.png").exists()
+    assert (tmp_path / "ported.keras").exists()
