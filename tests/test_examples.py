@@ -1,6 +1,7 @@
 """Every example runs, quickly, and draws; so does README's."""
 
 import importlib.util
+import json
 import re
 from pathlib import Path
 
@@ -85,3 +86,29 @@ def test_ported(tmp_path):
     assert 0 < history["openness"][-1] < 1
     assert (tmp_path / "ported.png").exists()
     assert (tmp_path / "ported.keras").exists()
+
+
+def test_the_tour_runs_cell_by_cell(tmp_path, monkeypatch, capsys):
+    import matplotlib.pyplot as plt
+
+    drawn = []
+    monkeypatch.setattr(plt, "show", lambda: drawn.append(plt.gcf()))
+    monkeypatch.chdir(tmp_path)
+    notebook = json.loads((ROOT / "examples" / "tour.ipynb").read_text())
+    code = [c for c in notebook["cells"] if c["cell_type"] == "code"]
+    assert not any(cell["outputs"] for cell in code), "clear them: they rot"
+    # No kernel: `__main__` is where a notebook's classes live.
+    scope = {"__name__": "__main__"}
+    for cell in code:
+        exec("".join(cell["source"]), scope)
+    plt.close("all")
+    assert len(drawn) == 3
+    loss = scope["history"].history["loss"]
+    assert loss[-1] < loss[0] - 0.5
+    printed = capsys.readouterr().out
+    for ours, read in zip(
+        scope["model"].weights, scope["loaded"].weights, strict=True
+    ):
+        np.testing.assert_array_equal(ours, read)
+    assert "component_4 (Dense)" in printed
+    assert "stock layer made in `call`" in printed
