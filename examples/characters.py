@@ -124,7 +124,7 @@ def parse(argv):
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("out"))
     parser.add_argument(
-        "--quick", action="store_true", help="3 epochs of a short text"
+        "--quick", action="store_true", help="a small model, a short text"
     )
     args = parser.parse_args(argv)
     if args.quick:
@@ -137,10 +137,11 @@ def main(argv=None):
     args = parse(argv)
     args.out.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(args.seed)
-    text, alphabet = manual(20_000 if args.quick else 200_000)
-    x, y = windows(text, step=16 if args.quick else 8)
+    text, alphabet = manual(12_000 if args.quick else 200_000)
+    x, y = windows(text, step=24 if args.quick else 8)
 
-    model = Writer(len(alphabet))
+    size = {"width": 32, "depth": 1} if args.quick else {}
+    model = Writer(len(alphabet), **size)
     model.compile(
         optax.chain(optax.clip_by_global_norm(1.0), optax.adam(3e-3)),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),

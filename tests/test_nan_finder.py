@@ -109,7 +109,8 @@ def test_it_leaves_nothing_behind():
         model.fit(data(), data(), verbose=0, callbacks=[finder, Fails()])
     del finder
     gc.collect()
-    history = model.fit(data(5), data(), epochs=3, verbose=0).history
+    # Batches of another size are traced again, through what is left.
+    history = model.fit(data(5), data(), 6, epochs=3, verbose=0).history
     assert np.isnan(history["loss"]).tolist() == [True] * 3
 
 
@@ -153,7 +154,7 @@ def test_it_names_the_update():
 def test_an_infinity_that_does_no_harm_is_no_error():
     class Mask(kje.Layer):
         def call(self, x):
-            return jnp.where(x > 1.5, -jnp.inf, x)
+            return jnp.where(x > -1e9, -jnp.inf, x)
 
     class Masked(kje.Model):
         def call(self, x):

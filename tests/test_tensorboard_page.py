@@ -67,8 +67,9 @@ def test_a_browser_shows_the_training(tmp_path):
     model.fit(x, x, epochs=2, verbose=0, callbacks=[callback])
     picture = tmp_path / "page.png"
     with server(tmp_path / "logs") as address:
-        page = browse(f"{address}#timeseries", "--dump-dom")
-        browse(f"{address}#timeseries", f"--screenshot={picture}")
+        page = browse(
+            f"{address}#timeseries", "--dump-dom", f"--screenshot={picture}"
+        )
     for tag in ("epoch_learning_rate", "epoch_loss", "net"):
         assert re.search(rf">\s*{tag}\s*<", page), tag
     pixels = (image.imread(picture)[..., :3] * 255).astype(int)
