@@ -96,6 +96,13 @@ def test_a_length_that_was_unknown_stays_so():
     assert row[1] == "[(None, None, 3), (None, None, 4)]"
 
 
+def test_a_symbolic_sample_keeps_what_is_unknown():
+    model = Mixture()
+    (row,) = cells(text_of(model, keras.KerasTensor((None, 1)), depth=0))
+    assert row[1] == "[(None, 5, 2), (None, 5)]"
+    assert model.built
+
+
 def test_depth_nests_and_counts_what_is_below():
     model = Nested()
     assert len(cells(text_of(model, zeros(4, 3), depth=1))) == 3

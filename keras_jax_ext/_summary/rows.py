@@ -43,7 +43,9 @@ def collect(model, x, depth):
         _check_tensors(model, x)
         with _unchanged_on_failure(model, x):
             _make(model, inputs)
-            return _merged([_trace(model, inputs)])
+            if not any(None in leaf.shape for leaf in jax.tree.leaves(x)):
+                return _trace(model, inputs)
+            return _traced_for_any_size(model, inputs)
     inputs = _known_inputs(model)
     if inputs is None and depth is not None:
         raise ValueError(
@@ -55,17 +57,19 @@ def collect(model, x, depth):
     if inputs is None or (depth is None and not _has_inline(model)):
         return None
     try:
-        return _merged(
-            [_trace(model, _sized(inputs, n)) for n in _UNKNOWN_SIZES]
-        )
+        return _traced_for_any_size(model, inputs)
     except Exception:
         pass  # a batch size or a length that `call` takes for granted
     try:
-        return _merged([_trace(model, _sized(inputs, None))])
+        return _trace(model, inputs)
     except Exception as error:
         if depth is None:
             return None
         raise _cannot(model, "the inputs it was built with", error) from error
+
+
+def _traced_for_any_size(model, inputs):
+    return _merged([_trace(model, _sized(inputs, n)) for n in _UNKNOWN_SIZES])
 
 
 def _check_tensors(model, x):
@@ -103,7 +107,7 @@ def _sized(inputs, size):
     """The signature with `size` for the batch and for what is unknown."""
     leaves = [t for t in jax.tree.leaves(inputs) if hasattr(t, "shape")]
     ranked = [t.shape[0] for t in leaves if t.shape]
-    batch = ranked[0] if ranked and size is not None else None
+    batch = ranked[0] if ranked else None
 
     def known(tensor):
         if not hasattr(tensor, "shape"):
