@@ -11,6 +11,7 @@ from keras_jax_ext._fit import FusedFit
 from keras_jax_ext._guard import Guarded
 from keras_jax_ext._optax_step import OptaxTraining
 from keras_jax_ext._specs import Kept
+from keras_jax_ext._summary import Summary
 from keras_jax_ext.layers import Layer
 
 import keras
@@ -30,6 +31,7 @@ class Model(
     OptaxTraining,
     Guarded,
     FusedFit,
+    Summary,
     _keras.PathName,
     Layer,
     keras.Model,
@@ -227,7 +229,7 @@ def _extended(cls):
     names = ("__module__", "__qualname__", "__doc__")
     variant = type(
         cls.__name__,
-        (Compile, OptaxTraining, Guarded, FusedFit, cls),
+        (Compile, OptaxTraining, Guarded, FusedFit, Summary, cls),
         {"_loads_as_stock": True, **{n: getattr(cls, n) for n in names}},
     )
     _keras.register_like(variant, cls)

@@ -52,6 +52,16 @@ from keras_jax_ext._keras.declaring import (
     uninitialized_variables as uninitialized_variables,
     unlock as unlock,
 )
+from keras_jax_ext._keras.summarizing import (
+    bold_text as bold_text,
+    count_params as count_params,
+    highlight_number as highlight_number,
+    highlight_symbol as highlight_symbol,
+    layer_bounds as layer_bounds,
+    print_msg as print_msg,
+    readable_memory_size as readable_memory_size,
+    weight_memory_size as weight_memory_size,
+)
 from keras_jax_ext._keras.structures import (
     register_dataclasses as register_dataclasses,
 )
