@@ -55,8 +55,11 @@ def fine_tuning(steps):
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--out", type=pathlib.Path, default="out")
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("out"))
+    parser.add_argument("--quick", action="store_true", help="2 epochs")
     arguments = parser.parse_args(argv)
+    if arguments.quick:
+        arguments.epochs = 2
     keras.utils.set_random_seed(0)
     trunk = [
         keras.layers.Dense(64, activation="relu", name="stem"),

@@ -71,8 +71,11 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--epochs", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=pathlib.Path, default="out")
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("out"))
+    parser.add_argument("--quick", action="store_true", help="20 epochs")
     arguments = parser.parse_args(argv)
+    if arguments.quick:
+        arguments.epochs = 20
     transformations = {
         "optax.lbfgs()": optax.lbfgs(),
         "optax.adam(3e-3)": optax.adam(3e-3),

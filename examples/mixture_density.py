@@ -130,7 +130,10 @@ def parse(argv):
     parser.add_argument("--epochs", type=int, default=500)
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--out", type=Path, default=Path("out"))
-    return parser.parse_args(argv)
+    parser.add_argument("--quick", action="store_true", help="3 epochs")
+    args = parser.parse_args(argv)
+    args.epochs = 3 if args.quick else args.epochs
+    return args
 
 
 def main(argv=None):

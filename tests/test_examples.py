@@ -26,7 +26,7 @@ def load(name):
 @pytest.mark.parametrize("dataset", ["article", "iris"])
 def test_mixture_density(dataset, tmp_path, capsys):
     history = load("mixture_density").main(
-        ["--dataset", dataset, "--epochs", "3", "--out", str(tmp_path)]
+        ["--dataset", dataset, "--quick", "--out", str(tmp_path)]
     )
     printed = capsys.readouterr().out
     assert history["loss"][-1] < history["loss"][0]
@@ -35,7 +35,7 @@ def test_mixture_density(dataset, tmp_path, capsys):
 
 
 def test_lbfgs(tmp_path, capsys):
-    load("lbfgs").main(["--epochs", "20", "--out", str(tmp_path)])
+    load("lbfgs").main(["--quick", "--out", str(tmp_path)])
     found = re.findall(r"loss ([0-9.e+-]+)", capsys.readouterr().out)
     lbfgs, adam = map(float, found)
     assert lbfgs < adam
@@ -43,7 +43,7 @@ def test_lbfgs(tmp_path, capsys):
 
 
 def test_fine_tuning(tmp_path, capsys):
-    load("fine_tuning").main(["--epochs", "2", "--out", str(tmp_path)])
+    load("fine_tuning").main(["--quick", "--out", str(tmp_path)])
     printed = capsys.readouterr().out
     assert "the frozen stem is unchanged: True" in printed
     first, last = map(float, re.findall(r"(0\.\d+) (?:after|in)", printed))
