@@ -10,7 +10,6 @@ from typing import Any
 
 import jax
 from jax import lax
-from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 
 def canonical(function):
@@ -27,7 +26,10 @@ def canonical(function):
         closed, shapes = jax.make_jaxpr(function, return_shape=True)(*args)
         if "conv_general_dilated" not in str(closed):
             return function(*args)
-        values = jaxpr_as_fun(_rewrite(closed))(*jax.tree.leaves(args))
+        # Not imported by `import jax`, and not needed by most models.
+        from jax.extend import core
+
+        values = core.jaxpr_as_fun(_rewrite(closed))(*jax.tree.leaves(args))
         return jax.tree.unflatten(jax.tree.structure(shapes), values)
 
     return rewritten
@@ -37,7 +39,7 @@ def _rewrite(value):
     """The same program, with each convolution between transpositions."""
     if type(value) in (tuple, list):
         return type(value)(_rewrite(item) for item in value)
-    if not isinstance(value, ClosedJaxpr):
+    if not (hasattr(value, "jaxpr") and hasattr(value, "consts")):
         return value
     equations = [_rewrite_equation(each) for each in value.jaxpr.eqns]
     return value.replace(jaxpr=value.jaxpr.replace(eqns=equations))
