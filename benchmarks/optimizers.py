@@ -29,15 +29,20 @@ def variables(count):
 
 
 def keras_step(make, count):
-    """A compiled step of a Keras optimizer, as `fit` runs it."""
+    """A compiled step of a Keras optimizer, its state carried as in `fit`.
+
+    JAX gives a donated buffer to the first output of its shape: weights and
+    state must come out in the order in which they go in, or all are copied.
+    """
     optimizer, weights = make(), variables(count)
     optimizer.build(weights)
-    step = jax.jit(optimizer.stateless_apply, donate_argnums=(0, 2))
+
+    @functools.partial(jax.jit, donate_argnums=(0,))
+    def step(carry, grads):
+        return optimizer.stateless_apply(carry[1], grads, carry[0])
+
     state = [v.value for v in optimizer.variables]
-    return (lambda carry, grads: step(carry[1], grads, carry[0])), (
-        [v.value for v in weights],
-        state,
-    )
+    return step, ([v.value for v in weights], state)
 
 
 def hand_step(transformation, count):
