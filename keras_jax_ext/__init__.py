@@ -15,6 +15,7 @@ __all__ = [
     "Layer",
     "Model",
     "Sequential",
+    "callbacks",
     "extend",
     "inline",
     "layers",
@@ -28,6 +29,6 @@ __all__ = [
 
 def __getattr__(name):
     # Not imported above: optax itself takes a third of a second.
-    if name == "optax":
-        return importlib.import_module("keras_jax_ext.optax")
+    if name in ("callbacks", "optax"):
+        return importlib.import_module(f"keras_jax_ext.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

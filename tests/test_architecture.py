@@ -26,7 +26,7 @@ FLOORS = {
     "metrics": 2,
     "optimizers": 2,
     "optax": 2,
-    "callbacks": 2,
+    "callbacks": 2.2,
     "_specs": 2.5,
     "_compile": 3,
     "_fit": 3,
