@@ -273,6 +273,17 @@ class OptaxOptimizer(keras.optimizers.Optimizer):
         return held[0] if len(held) == 1 else None
 
 
+def custom_objects(optimizer):
+    """What it takes to read a model again that was written with `optimizer`.
+
+    Of several transformations none can be told from the others.
+    """
+    every = optax_optimizers(optimizer)
+    if len(every) != 1:
+        return {}
+    return {"optax_tx": every[0]._source.transformation}
+
+
 def optax_optimizers(optimizer):
     """The `OptaxOptimizer` instances within a Keras optimizer, or itself."""
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
