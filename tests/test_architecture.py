@@ -53,7 +53,7 @@ BUDGETS = {
     "_optax": 1000,
     "losses": 460,
     "metrics": 250,
-    "optimizers": 700,
+    "optimizers": 780,
     "optax": 50,
     "callbacks": 300,
     "_specs": 160,
