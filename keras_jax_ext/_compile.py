@@ -6,14 +6,9 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from keras_jax_ext import _keras, _parts, _report
-from keras_jax_ext._specs import (
-    renamed,
-    split_losses,
-    split_metrics,
-    unique,
-)
+from keras_jax_ext._compiled import Compiled, by_path
+from keras_jax_ext._specs import Kept, renamed, split_losses, split_metrics
 
-import jax
 import keras
 
 if TYPE_CHECKING:
@@ -30,182 +25,11 @@ _DEFAULTS = {
     "metrics": None,
     "weighted_metrics": None,
     "run_eagerly": False,
-    "steps_per_execution": 1,
+    "steps_per_execution": "auto",
     "jit_compile": "auto",
     "auto_scale_loss": True,
 }
-
-
-class _Compiled:
-    """Stands where Keras keeps its compiled loss.
-
-    Holds the stock loss, ours, our metrics and what the layers report; Keras
-    asks for `built`, `metrics`, `variables` and a call.
-    """
-
-    name = "compile_loss"
-
-    def __init__(self, model, spec, stock, losses, metrics):
-        self.model = model
-        self.spec = spec
-        self.stock = stock
-        self.losses = losses
-        self.own_metrics = [(m, m.binding()) for m in metrics]
-        self.trackers = {}
-        self.reported = {}
-        self.class_weight = None
-        self.built = False
-        self.step = {}
-
-    @property
-    def names(self):
-        """Every name that a loss or metric asks for."""
-        bindings = [binding for *_, binding in self.losses + self.own_metrics]
-        return {name for binding in bindings for name in binding.names}
-
-    @property
-    def metrics(self):
-        """In the order of the logs."""
-        return [
-            *(metric for metric, _ in self.own_metrics),
-            *(self.stock.metrics if self.stock else ()),
-            *self.trackers.values(),
-            *self.reported.values(),
-        ]
-
-    @property
-    def variables(self):
-        """The variables of all metrics."""
-        return [v for metric in self.metrics for v in metric.variables]
-
-    def given(self, x, y, y_pred, sample_weight):
-        """The values that may be asked for, by name."""
-        training = self.step.get("training", False)
-        return {
-            "x": x,
-            "y_true": y,
-            "y_pred": y_pred,
-            "sample_weight": sample_weight,
-            "class_weight": self.class_weight if training else None,
-            "training": training,
-        }
-
-    def __call__(self, y, y_pred, sample_weight=None):
-        given = self.given(self.step.get("x"), y, y_pred, sample_weight)
-        given.update(_by_path(self.model, self.names))
-        total, parts = self._stock_part(y, y_pred, sample_weight)
-        for name, loss, binding in self.losses:
-            values = loss.parts(given, binding)
-            for part, value in values.items():
-                parts[f"{name}/{part}" if part else name] = value
-                value = keras.ops.cast(loss.weighted(value), "float32")
-                total = value if total is None else total + value
-        if not self.built:
-            self._build(parts, given)
-        self._track(parts, _rows(given))
-        return total
-
-    def _stock_part(self, y, y_pred, sample_weight):
-        """Keras's loss, and its name in the logs beside ours."""
-        if self.stock is None:
-            return None, {}
-        try:
-            value = self.stock(y, y_pred, sample_weight)
-        except (ValueError, KeyError, TypeError) as error:
-            if not _parts.is_structure(y_pred) or not callable(
-                self.spec.get("loss")
-            ):
-                raise
-            raise ValueError(
-                "A function of (y_true, y_pred) is called once for each "
-                "output, and the labels have another structure. Received: "
-                f"loss={self.spec['loss']!r}. For one loss over the whole "
-                "output write keras_jax_ext.losses.Loss(fn)."
-            ) from error
-        if not self.losses or self.stock.metrics:
-            return value, {}
-        return value, {f"{_keras.stock_loss_name(self.stock)}_loss": value}
-
-    def _build(self, parts, given):
-        """Make the means that the logs show; called in an abstract trace."""
-        taken = {"loss"} | {m.name for m in self.model.metrics}
-        alone = len(parts) == 1 and not any("/" in name for name in parts)
-        if not alone or (self.stock and self.stock.metrics and self.losses):
-            self.trackers = {
-                name: keras.metrics.Mean(name=unique(name, taken))
-                for name in parts
-            }
-        for layer in _layers(self.model):
-            for name in _report.names(layer) if _reports(layer) else ():
-                mean = keras.metrics.Mean(name=unique(name, taken))
-                self.reported[id(layer), name] = mean
-        if self.own_metrics and _keras.in_symbolic_scope():
-            self.update_metrics(given)
-        self.built = True
-
-    def _track(self, parts, rows):
-        for name, mean in self.trackers.items():
-            if name not in parts:
-                raise ValueError(
-                    "A loss returns the same parts at every step. Received: "
-                    f"parts {sorted(parts)}, and {name!r} is missing."
-                )
-            mean.update_state(parts[name], sample_weight=rows)
-        if self.trackers and len(parts) > len(self.trackers):
-            raise ValueError(
-                "A loss returns the same parts at every step. Received: "
-                f"parts {sorted(parts)}, and at first {list(self.trackers)}."
-            )
-        for layer, name, value in self.step.get("reports", ()):
-            if (id(layer), name) not in self.reported:
-                raise ValueError(
-                    "A reported value must be known when training begins. "
-                    f"Received: name={name!r} from {layer.name!r}, first seen "
-                    "inside a step. Report it whatever `training` is."
-                )
-            mean = self.reported[id(layer), name]
-            mean.update_state(value, sample_weight=rows)
-
-    def update_metrics(self, given):
-        """Add one batch to the metrics of ours."""
-        for metric, binding in self.own_metrics:
-            metric.update(given, binding)
-
-
-def _layers(model):
-    return [model, *_keras.sublayers(model)]
-
-
-def _reports(layer):
-    return isinstance(layer, _report.Reports)
-
-
-def _rows(given):
-    """The number of samples, which weighs a batch in the epoch's mean."""
-    for name in ("x", "y_pred"):
-        for leaf in keras.tree.flatten(given[name]):
-            if leaf is not None and getattr(leaf, "shape", None):
-                return leaf.shape[0]
-    return 1
-
-
-def _by_path(model, names, step=None):
-    """`parameters` and `states` as dicts by path, where they are asked for."""
-    groups = {
-        "parameters": model.trainable_variables,
-        "states": model.non_trainable_variables,
-    }
-    given = {}
-    for group, variables in groups.items():
-        if group not in names:
-            continue
-        values = [v.value for v in variables] if not step else step[group]
-        taken: set[str] = set()
-        given[group] = {
-            unique(v.path, taken): value
-            for v, value in zip(variables, values, strict=True)
-        }
-    return given
+_SPECS = ("loss", "metrics", "weighted_metrics")
 
 
 class Compile(_Base):
@@ -213,6 +37,7 @@ class Compile(_Base):
 
     train_function: Any
     test_function: Any
+    _loads_as_stock = False
 
     @_keras.untracked
     def compile(
@@ -223,7 +48,7 @@ class Compile(_Base):
         metrics=None,
         weighted_metrics=None,
         run_eagerly=False,
-        steps_per_execution=1,
+        steps_per_execution="auto",
         jit_compile="auto",
         auto_scale_loss=True,
         **kwargs,
@@ -246,7 +71,9 @@ class Compile(_Base):
                 and functions of named arguments.
             weighted_metrics: As `metrics`, with the sample weights applied.
             run_eagerly: As Keras.
-            steps_per_execution: As Keras.
+            steps_per_execution: As Keras, or `"auto"`: as many steps as keep
+                the progress bar moving, one if a callback acts on batches.
+                Defaults to `"auto"`.
             jit_compile: As Keras.
             auto_scale_loss: As Keras.
             **kwargs: Arguments of a subclass's own `compile`.
@@ -281,9 +108,12 @@ class Compile(_Base):
         if losses:
             self.loss = loss
         stock = _keras.compiled_loss(self)
-        _keras.set_compiled_loss(
-            self, _Compiled(self, spec, stock, losses, own)
-        )
+        _keras.set_compiled_loss(self, Compiled(self, spec, stock, losses, own))
+
+    def __call__(self, *args, **kwargs):
+        outputs = super().__call__(*args, **kwargs)
+        _keras.register_dataclasses(outputs)
+        return outputs
 
     def get_compile_config(self):
         """What `compile_from_config` needs, losses and metrics of ours too.
@@ -293,9 +123,13 @@ class Compile(_Base):
         """
         config = super().get_compile_config()
         compiled = self._whole()
-        if config and compiled:
-            for name, value in compiled.spec.items():
-                config[name] = keras.saving.serialize_keras_object(value)
+        if not config or compiled is None:
+            return config
+        specs = compiled.spec
+        if self._loads_as_stock and (compiled.losses or compiled.own_metrics):
+            specs = {**dict.fromkeys(_SPECS), "loss": Kept(specs)}
+        for name, value in specs.items():
+            config[name] = keras.saving.serialize_keras_object(value)
         return config
 
     def compile_from_config(self, config):
@@ -309,13 +143,16 @@ class Compile(_Base):
             # Keras warns that only the user knows how.
             super().compile_from_config(config)
             return
-        self.compile(**keras.saving.deserialize_keras_object(config))
+        config = keras.saving.deserialize_keras_object(config)
+        if isinstance(config.get("loss"), Kept):
+            config.update(config["loss"].specs)
+        self.compile(**config)
         if self.optimizer is not None and self.built:
             self.optimizer.build(self.trainable_variables)
 
     def _whole(self):
         compiled = _keras.compiled_loss(self)
-        return compiled if isinstance(compiled, _Compiled) else None
+        return compiled if isinstance(compiled, Compiled) else None
 
     def compute_loss(
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True
@@ -362,9 +199,19 @@ class Compile(_Base):
         compiled = self._whole()
         if compiled and compiled.built and compiled.own_metrics:
             given = compiled.given(x, y, y_pred, sample_weight)
-            given.update(_by_path(self, compiled.names, compiled.step))
+            given.update(by_path(self, compiled.names, compiled.step))
             compiled.update_metrics(given)
-        return super().compute_metrics(x, y, y_pred, sample_weight)
+        try:
+            logs = super().compute_metrics(x, y, y_pred, sample_weight)
+        except (ValueError, KeyError, TypeError) as error:
+            if compiled:
+                compiled.explain("metrics", y_pred, error)
+            raise
+        if compiled and compiled.reported:
+            # Zero would be wrong for what is reported in training only.
+            silent = compiled.silent()
+            logs = {name: v for name, v in logs.items() if name not in silent}
+        return logs
 
     def train_step(self, state, data):
         """One update, as `keras.Model.train_step`.
@@ -411,48 +258,53 @@ class Compile(_Base):
             finally:
                 compiled.step = {}
 
-    def make_train_function(self, force=False):
-        """As Keras's; a failing step leaves the weights as they were.
-
-        Args:
-            force: Boolean, whether to make it anew.
-        """
-        made = self.train_function
-        super().make_train_function(force=force)
-        if self.train_function is not made:
-            self.train_function = guarded(
-                self, self.train_function, optimizer=True
-            )
-
-    def make_test_function(self, force=False):
-        """As Keras's; a failing step leaves the weights as they were.
-
-        Args:
-            force: Boolean, whether to make it anew.
-        """
-        made = self.test_function
-        super().make_test_function(force=force)
-        if self.test_function is not made:
-            self.test_function = guarded(
-                self, self.test_function, optimizer=False
-            )
-
-    def fit(self, x=None, y=None, *args, class_weight=None, **kwargs):
+    def fit(self, x=None, y=None, *args, **kwargs):
         """As `keras.Model.fit`.
 
         Args:
             x: Inputs, or what yields batches.
             y: Labels. Defaults to `None`, where nothing asks for them.
             *args: As Keras.
-            class_weight: As Keras. A loss that asks for it by name is given
-                the dict instead. Defaults to `None`.
-            **kwargs: As Keras.
+            **kwargs: As Keras. A loss that asks for `class_weight` by name is
+                given the dict; other losses have it in the sample weights.
 
         Returns:
             The `History`.
         """
-        class_weight = self._keep_class_weight(class_weight)
-        return super().fit(x, y, *args, class_weight=class_weight, **kwargs)
+        given = {**_named("fit", x, y, *args), **kwargs}
+        self._know_weights(y, given.get("sample_weight"), training=True)
+        class_weight = self._keep_class_weight(given.pop("class_weight", None))
+        return super().fit(**given, class_weight=class_weight)
+
+    def evaluate(self, x=None, y=None, *args, **kwargs):
+        """As `keras.Model.evaluate`.
+
+        Args:
+            x: Inputs, or what yields batches.
+            y: Labels. Defaults to `None`, where nothing asks for them.
+            *args: As Keras.
+            **kwargs: As Keras.
+
+        Returns:
+            As Keras.
+        """
+        given = {**_named("evaluate", x, y, *args), **kwargs}
+        self._know_weights(y, given.get("sample_weight"), training=False)
+        return super().evaluate(**given)
+
+    def _know_weights(self, y, sample_weight, training):
+        """Whether one array weighs all outputs; Keras repeats it for each."""
+        compiled = self._whole()
+        if compiled is None or not (compiled.losses or compiled.own_metrics):
+            return
+        one = _parts.is_structure(y) and not _parts.is_structure(sample_weight)
+        if compiled.one_weight[training] != one:
+            compiled.one_weight[training] = one
+            # The compiled step holds the old one.
+            if training:
+                self.train_function = None
+            else:
+                self.test_function = None
 
     def train_on_batch(
         self, x, y=None, sample_weight=None, class_weight=None, **kwargs
@@ -479,11 +331,14 @@ class Compile(_Base):
         compiled = self._whole()
         if compiled is None or "class_weight" not in compiled.names:
             return class_weight
-        weighed = compiled.stock is not None or any(
-            "class_weight" not in b.names and {"y_true", "y_pred"} & {*b.names}
+        asking = [
+            "class_weight" in b.names
             for _, _, b in compiled.losses
-        )
-        if weighed and class_weight is not None:
+            if {"class_weight", "y_true", "y_pred"} & {*b.names}
+        ]
+        if compiled.stock is not None:
+            asking.append(False)
+        if len({*asking}) > 1 and class_weight is not None:
             raise ValueError(
                 "`class_weight` goes either to the loss that asks for it by "
                 "name or into the sample weights of all. Received: "
@@ -493,40 +348,11 @@ class Compile(_Base):
         if compiled.class_weight != class_weight:
             compiled.class_weight = class_weight
             self.train_function = None  # the compiled step holds the old one
-        return None
+        return None if any(asking) else class_weight
 
 
-_SPECS = ("loss", "metrics", "weighted_metrics")
-
-
-def guarded(model, function, *, optimizer):
-    """Wrap a step function so that a failing step keeps the weights.
-
-    Keras takes the values out of the variables before a step; an exception
-    while it is traced would leave every variable `None`.
-
-    Args:
-        model: The model that `function` steps.
-        function: `f(state, iterator) -> (logs, state)`.
-        optimizer: Boolean, whether the state holds the optimizer's.
-
-    Returns:
-        A function of the same arguments.
-    """
-
-    @functools.wraps(function)
-    def step(state, iterator):
-        kept = state
-        config: Any = jax.config
-        if config.jax_debug_nans or config.jax_debug_infs:
-            # These raise after the buffers were given away.
-            kept = jax.tree.map(jax.numpy.copy, state)
-        try:
-            return function(state, iterator)
-        except StopIteration:
-            raise
-        except BaseException:
-            _keras.restore_state(model, kept, optimizer=optimizer)
-            raise
-
-    return step
+def _named(method, *args):
+    """Positional arguments of one of Keras's methods, by name."""
+    signature = inspect.signature(getattr(keras.Model, method))
+    arguments = signature.bind(None, *args).arguments
+    return {name: v for name, v in arguments.items() if name != "self"}

@@ -3,6 +3,8 @@
 import dataclasses
 from collections.abc import Mapping
 
+import keras
+
 
 def path_of(on):
     """`on=` as a tuple of keys and indices."""
@@ -24,6 +26,22 @@ def is_structure(value):
     return isinstance(value, (Mapping, list, tuple)) or (
         dataclasses.is_dataclass(value) and not isinstance(value, type)
     )
+
+
+def named(returned, what, prefix=""):
+    """What a loss or metric returned, as a flat dict of its named parts."""
+    if isinstance(returned, Mapping) and returned:
+        parts = {}
+        for key, value in returned.items():
+            parts.update(named(value, what, f"{prefix}/{key}".lstrip("/")))
+        return parts
+    if returned is None or is_structure(returned):
+        raise TypeError(
+            f"{what} must return a tensor or a dict of named parts. Received: "
+            f"{returned!r} (of type {type(returned).__name__}). Did you "
+            "forget `return`?"
+        )
+    return {prefix: returned}
 
 
 def pick(structure, path, what, *, shallow=False):
@@ -69,3 +87,31 @@ def _entries(structure):
         }
     fields = [field.name for field in dataclasses.fields(structure)]
     return {name: getattr(structure, name) for name in fields}
+
+
+def spread(weights, values, what):
+    """Weights of shape `(batch, ...)`, repeated over the axes they lack."""
+    if is_structure(weights):
+        raise ValueError(
+            "What is over several outputs takes one array of weights. "
+            f"Received: sample_weight of type {type(weights).__name__} for "
+            f"{what}. Choose a part with `on`, or ask for `sample_weight` by "
+            "name."
+        )
+    weights = keras.ops.convert_to_tensor(weights, dtype=values.dtype)
+    shape = tuple(weights.shape)
+    while len(shape) > len(values.shape) and shape[-1] == 1:
+        shape = shape[:-1]
+    shape += (1,) * (len(values.shape) - len(shape))
+    fits = len(shape) == len(values.shape) and all(
+        w in (1, v) for w, v in zip(shape, values.shape, strict=True)
+    )
+    if not fits:
+        raise ValueError(
+            "Sample weights must have the leading axes of the values. "
+            f"Received: sample_weight of shape {tuple(weights.shape)} and "
+            f"values of shape {tuple(values.shape)} from {what}."
+        )
+    return keras.ops.broadcast_to(
+        keras.ops.reshape(weights, shape), values.shape
+    )

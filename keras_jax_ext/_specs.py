@@ -7,6 +7,32 @@ from keras_jax_ext.metrics import Function, Metric, On
 import keras
 
 
+@keras.saving.register_keras_serializable("keras_jax_ext")
+class Kept(keras.losses.Loss):
+    """The specs of an extended model, in a file that stock Keras can load."""
+
+    def __init__(self, specs):
+        super().__init__(name="kept")
+        self.specs = specs
+
+    def call(self, y_true, y_pred):
+        """Refuse: only a model of ours can call these losses."""
+        raise ValueError(
+            "This model was saved with losses of the whole output, and was "
+            f"loaded as a stock model. Received: {self.specs!r}. Call "
+            "keras_jax_ext.extend(model): it is compiled again as it was."
+        )
+
+    def get_config(self):
+        """The specs, serialized."""
+        return {"specs": keras.saving.serialize_keras_object(self.specs)}
+
+    @classmethod
+    def from_config(cls, config):
+        """Deserialize the specs."""
+        return cls(keras.saving.deserialize_keras_object(config["specs"]))
+
+
 def _is_whole(spec):
     """Whether `spec` is a function that only we can call."""
     return (
@@ -90,7 +116,7 @@ def split_metrics(spec, weighted):
         if _is_whole(one):
             one = Function(one, weighted=weighted)
         if isinstance(one, Metric):
-            if isinstance(one, On):
+            if isinstance(one, (Function, On)):
                 one.weighted = weighted
             ours.append(one)
         elif _has_ours(one):

@@ -125,19 +125,8 @@ class Loss(keras.losses.Loss):
             for name, value in values.items()
         }
 
-    def _named(self, returned, prefix=""):
-        if isinstance(returned, dict) and returned:
-            parts = {}
-            for key, value in returned.items():
-                parts.update(self._named(value, f"{prefix}/{key}".lstrip("/")))
-            return parts
-        if returned is None or _parts.is_structure(returned):
-            raise TypeError(
-                f"The loss {self.name!r} must return a tensor or a dict of "
-                f"named parts. Received: {returned!r} (of type "
-                f"{type(returned).__name__}). Did you forget `return`?"
-            )
-        return {prefix: returned}
+    def _named(self, returned):
+        return _parts.named(returned, f"The loss {self.name!r}")
 
     def _reduce(self, part, values, weights, masks, names):
         masks = [*masks, *_masks(values)]
@@ -147,7 +136,11 @@ class Loss(keras.losses.Loss):
             if seen and weights is not None:
                 raise ValueError(self._scalar_message(part))
             weights, masks = None, []
-        weights = None if weights is None else _spread(weights, values, self)
+        weights = (
+            None
+            if weights is None
+            else _parts.spread(weights, values, f"the loss {self.name!r}")
+        )
         mask = None
         for one in masks:
             one = _spread_mask(one, values)
@@ -256,35 +249,6 @@ def _tensors(structure):
 def _masks(structure):
     found = (_keras.get_keras_mask(t) for t in keras.tree.flatten(structure))
     return [mask for mask in found if mask is not None]
-
-
-def _spread(weights, values, loss):
-    """Weights of shape `(batch, ...)`, repeated over the axes they lack."""
-    if _parts.is_structure(weights):
-        raise ValueError(
-            f"One loss over several outputs takes one array of weights. "
-            f"Received: sample_weight of type {type(weights).__name__} for "
-            f"the loss {loss.name!r}. Choose a part with `on=`, or ask for "
-            "`sample_weight` by name."
-        )
-    weights = keras.ops.convert_to_tensor(weights, dtype=values.dtype)
-    shape = tuple(weights.shape)
-    while len(shape) > len(values.shape) and shape[-1] == 1:
-        shape = shape[:-1]
-    shape += (1,) * (len(values.shape) - len(shape))
-    fits = len(shape) == len(values.shape) and all(
-        w in (1, v) for w, v in zip(shape, values.shape, strict=True)
-    )
-    if not fits:
-        raise ValueError(
-            "Sample weights must have the leading axes of the loss's values. "
-            f"Received: sample_weight of shape {tuple(weights.shape)} and "
-            f"values of shape {tuple(values.shape)} from the loss "
-            f"{loss.name!r}."
-        )
-    return keras.ops.broadcast_to(
-        keras.ops.reshape(weights, shape), values.shape
-    )
 
 
 def _spread_mask(mask, values):

@@ -52,13 +52,35 @@ class Metric(keras.metrics.Metric):
 
 @keras.saving.register_keras_serializable("keras_jax_ext.metrics")
 class Function(Metric):
-    """The mean of a function of named arguments over the epoch."""
+    """The mean of a function of named arguments over the epoch.
+
+    `compile` makes one of each function in `metrics` that Keras cannot call.
+    Wrap a function of `(y_true, y_pred)` to give it the whole output; by
+    itself Keras calls it for each.
+
+    Example:
+
+    ```python
+    def total(y_true, y_pred):
+        return keras.ops.sum(y_pred, axis=-1)
+
+    model.compile("adam", "mse", metrics=[kje.metrics.Function(total)])
+    ```
+
+    Args:
+        fn: Function that returns a scalar, a value for each sample or a dict
+            of these, logged as `<name>/<part>`.
+        name: String. Defaults to the name of the function.
+        weighted: Boolean, whether sample weights count. `compile` sets it, to
+            `True` in `weighted_metrics`. Defaults to `False`.
+        **kwargs: As `Metric`.
+    """
 
     def __init__(self, fn, name=None, weighted=False, **kwargs):
         super().__init__(name=name or fn.__name__, **kwargs)
         self.fn = fn
         self.weighted = weighted
-        self._mean = keras.metrics.Mean(name=self.name)
+        self._means: dict[str, keras.metrics.Mean] = {}
 
     def binding(self):
         """The names that the function asks for."""
@@ -66,26 +88,45 @@ class Function(Metric):
 
     def update(self, given, binding):
         """Add the values of one batch."""
-        values = keras.ops.convert_to_tensor(binding(given), dtype=self.dtype)
+        parts = _parts.named(binding(given), f"The metric {self.name!r}")
+        if not self._means:
+            self._means = {part: keras.metrics.Mean() for part in parts}
+        if parts.keys() != self._means.keys():
+            raise ValueError(
+                "A metric returns the same parts at every step. Received: "
+                f"parts {list(parts)} from {self.name!r}, and at first "
+                f"{list(self._means)}."
+            )
+        for part, values in parts.items():
+            self._add(self._means[part], values, given)
+
+    def _add(self, mean, values, given):
+        values = keras.ops.convert_to_tensor(values, dtype=self.dtype)
         weights = given.get("sample_weight") if self.weighted else None
         if not values.shape:
             weights = _batch_size(given)
         elif weights is not None:
-            ones = (1,) * (len(values.shape) - len(weights.shape))
-            shape = tuple(weights.shape) + ones
-            weights = keras.ops.broadcast_to(
-                keras.ops.reshape(weights, shape), values.shape
-            )
-        self._mean.update_state(values, sample_weight=weights)
+            what = f"the metric {self.name!r}"
+            weights = _parts.spread(weights, values, what)
+        mean.update_state(values, sample_weight=weights)
 
     @property
     def variables(self):
-        """Those of the mean: `compile` makes it where Keras tracks nothing."""
-        return self._mean.variables
+        """Those of the means: they are made where Keras tracks nothing."""
+        return [v for mean in self._means.values() for v in mean.variables]
+
+    def reset_state(self):
+        """Forget what was seen."""
+        for mean in self._means.values():
+            mean.reset_state()
 
     def result(self):
-        """The mean so far."""
-        return self._mean.result()
+        """The mean so far, or a dict of those of the named parts."""
+        results = {
+            f"{self.name}/{part}" if part else self.name: mean.result()
+            for part, mean in self._means.items()
+        }
+        return results if [*self._means] != [""] else results[self.name]
 
     def get_config(self):
         """The arguments of the constructor."""

@@ -7,7 +7,11 @@ from typing import Any
 
 from keras_jax_ext import _frame, _keras
 from keras_jax_ext._compile import Compile
+from keras_jax_ext._fit import FusedFit
+from keras_jax_ext._guard import Guarded
 from keras_jax_ext._optax_step import OptaxTraining
+from keras_jax_ext._specs import Kept
+from keras_jax_ext._summary import Summary
 from keras_jax_ext.layers import Layer
 
 import keras
@@ -25,6 +29,9 @@ class _ModelMeta(type(Layer)):  # type: ignore[misc]
 class Model(
     Compile,
     OptaxTraining,
+    Guarded,
+    FusedFit,
+    Summary,
     _keras.PathName,
     Layer,
     keras.Model,
@@ -222,8 +229,8 @@ def _extended(cls):
     names = ("__module__", "__qualname__", "__doc__")
     variant = type(
         cls.__name__,
-        (Compile, OptaxTraining, cls),
-        {n: getattr(cls, n) for n in names},
+        (Compile, OptaxTraining, Guarded, FusedFit, Summary, cls),
+        {"_loads_as_stock": True, **{n: getattr(cls, n) for n in names}},
     )
     _keras.register_like(variant, cls)
     return variant
@@ -233,7 +240,7 @@ def extend(model):
     """Give an existing Keras model the `compile` and `fit` of `kje.Model`.
 
     The model is changed in place: its weights, name and layers are kept. It
-    must be compiled again.
+    must be compiled again, unless it comes from the file of an extended one.
 
     Example:
 
@@ -259,4 +266,14 @@ def extend(model):
     if not isinstance(model, Compile):
         cls: Any = type(model)
         model.__class__ = _extended(cls)
+        if isinstance(getattr(model, "loss", None), Kept):
+            _compile_as_saved(model)
     return model
+
+
+def _compile_as_saved(model):
+    """Compile with the losses that stock Keras could only keep."""
+    config = keras.saving.deserialize_keras_object(model.get_compile_config())
+    # The optimizer has its state from the file.
+    specs = {**config.pop("loss").specs, "optimizer": model.optimizer}
+    model.compile(**{**config, **specs})

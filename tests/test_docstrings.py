@@ -68,7 +68,8 @@ class MyLoss(kje.losses.Loss):
 
 
 @pytest.mark.parametrize("code", list(examples()))
-def test_an_example_runs(code):
+def test_an_example_runs(code, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where examples save files
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
     scope = {
         "Block": Block,

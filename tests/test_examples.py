@@ -1,6 +1,7 @@
 """Every example runs, quickly, and draws; so does README's."""
 
 import importlib.util
+import json
 import re
 from pathlib import Path
 
@@ -49,6 +50,27 @@ def test_fine_tuning(tmp_path, capsys):
     assert last > first
 
 
+def test_variational_autoencoder(tmp_path):
+    history = load("variational_autoencoder").main(
+        ["--quick", "--out", str(tmp_path)]
+    )
+    for prefix in ("", "val_"):
+        parts = [
+            np.array(history[f"{prefix}elbo_loss/{part}"])
+            for part in ("reconstruction", "kl")
+        ]
+        np.testing.assert_allclose(sum(parts), history[f"{prefix}loss"], 1e-5)
+    assert history["val_loss"][-1] < history["val_loss"][0]
+    assert (tmp_path / "variational_autoencoder.png").exists()
+
+
+def test_multi_task(tmp_path):
+    history = load("multi_task").main(["--quick", "--out", str(tmp_path)])
+    assert history["val_class_accuracy"][-1] > 0.8
+    assert history["val_ink_error"][-1] < history["val_ink_error"][0]
+    assert (tmp_path / "multi_task.png").exists()
+
+
 def test_the_example_of_the_readme_trains():
     readme = (ROOT / "README.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)
@@ -57,3 +79,57 @@ def test_the_example_of_the_readme_trains():
     loss = scope["model"].history.history["loss"]
     assert np.isfinite(loss).all()
     assert loss[-1] < loss[0]
+
+
+def test_digits(tmp_path, capsys):
+    pytest.importorskip("tensorboard", reason="the example writes its files")
+    accuracy = load("digits").main(["--quick", "--out", str(tmp_path)])
+    assert accuracy > 0.5  # of ten digits, after five epochs
+    assert "tensorboard --logdir" in capsys.readouterr().out
+    assert (tmp_path / "digits.png").exists()
+    assert list(tmp_path.glob("digits_logs/train/events*"))
+
+
+def test_characters(tmp_path, capsys):
+    example = load("characters")
+    loss, table = example.main(["--quick", "--out", str(tmp_path)])
+    _, alphabet = example.manual(12_000)
+    assert 0 < table < np.log(len(alphabet))
+    assert 0 < loss < 0.95 * np.log(len(alphabet))
+    written = capsys.readouterr().out.partition("\n")[2]
+    assert len(written.partition("figure:")[0]) == 301
+    assert (tmp_path / "characters.png").exists()
+
+
+def test_ported(tmp_path):
+    history = load("ported").main(["--quick", "--out", str(tmp_path)])
+    assert history["val_loss"][-1] < 0.8
+    assert 0 < history["openness"][-1] < 1
+    assert (tmp_path / "ported.png").exists()
+    assert (tmp_path / "ported.keras").exists()
+
+
+def test_the_tour_runs_cell_by_cell(tmp_path, monkeypatch, capsys):
+    import matplotlib.pyplot as plt
+
+    drawn = []
+    monkeypatch.setattr(plt, "show", lambda: drawn.append(plt.gcf()))
+    monkeypatch.chdir(tmp_path)
+    notebook = json.loads((ROOT / "examples" / "tour.ipynb").read_text())
+    code = [c for c in notebook["cells"] if c["cell_type"] == "code"]
+    assert not any(cell["outputs"] for cell in code), "clear them: they rot"
+    # No kernel: `__main__` is where a notebook's classes live.
+    scope = {"__name__": "__main__"}
+    for cell in code:
+        exec("".join(cell["source"]), scope)
+    plt.close("all")
+    assert len(drawn) == 3
+    loss = scope["history"].history["loss"]
+    assert loss[-1] < loss[0] - 0.5
+    printed = capsys.readouterr().out
+    for ours, read in zip(
+        scope["model"].weights, scope["loaded"].weights, strict=True
+    ):
+        np.testing.assert_array_equal(ours, read)
+    assert "component_4 (Dense)" in printed
+    assert "stock layer made in `call`" in printed

@@ -12,6 +12,7 @@ from keras_jax_ext._keras.compiling import (
     check_one_output as check_one_output,
     clear_compiled as clear_compiled,
     compiled_loss as compiled_loss,
+    compiled_step as compiled_step,
     get_loss as get_loss,
     get_metric as get_metric,
     layout_for as layout_for,
@@ -19,6 +20,8 @@ from keras_jax_ext._keras.compiling import (
     restore_state as restore_state,
     set_compiled_loss as set_compiled_loss,
     stock_loss_name as stock_loss_name,
+    stock_metric_names as stock_metric_names,
+    take_loss_weight as take_loss_weight,
     untracked as untracked,
     update_metrics as update_metrics,
 )
@@ -48,5 +51,43 @@ from keras_jax_ext._keras.declaring import (
     track as track,
     uninitialized_variables as uninitialized_variables,
     unlock as unlock,
+)
+from keras_jax_ext._keras.summarizing import (
+    bold_text as bold_text,
+    count_params as count_params,
+    highlight_number as highlight_number,
+    highlight_symbol as highlight_symbol,
+    layer_bounds as layer_bounds,
+    print_msg as print_msg,
+    readable_memory_size as readable_memory_size,
+    weight_memory_size as weight_memory_size,
+)
+from keras_jax_ext._keras.structures import (
+    register_dataclasses as register_dataclasses,
+)
+from keras_jax_ext._keras.training import (
+    ArrayDataAdapter as ArrayDataAdapter,
+    EpochIterator as EpochIterator,
+    StockEpochIterator as StockEpochIterator,
+    all_rows as all_rows,
+    build as build,
+    check_compiled as check_compiled,
+    epoch_logs as epoch_logs,
+    first_epoch as first_epoch,
+    forget_losses as forget_losses,
+    held_state as held_state,
+    hold_state as hold_state,
+    in_order as in_order,
+    is_default as is_default,
+    own_state as own_state,
+    place as place,
+    put as put,
+    put_whole as put_whole,
+    pythonify_logs as pythonify_logs,
+    release_state as release_state,
+    should_validate as should_validate,
+    steps_log_metrics as steps_log_metrics,
+    train_validation_split as train_validation_split,
+    write as write,
 )
 # ruff: isort: on

@@ -1,5 +1,7 @@
 """What compiled losses, metrics and optimizers need."""
 
+import inspect
+
 import keras
 
 # ruff: isort: off
@@ -100,21 +102,55 @@ def stock_loss_name(compiled):
     return compiled._flat_losses[0].loss.name
 
 
-def restore_state(model, state, *, optimizer):
+def take_loss_weight(compiled):
+    """Take the weight of the only loss out of a built `CompileLoss`."""
+    (only,) = compiled._flat_losses
+    compiled._flat_losses = [only._replace(loss_weights=None)]
+    return only.loss_weights
+
+
+def stock_metric_names(model):
+    """The names that the metrics of Keras have in the logs, once built."""
+    compiled = model._compile_metrics
+    return list(compiled.result()) if compiled and compiled.built else []
+
+
+def compiled_step(function):
+    """The jitted step inside a step function of Keras's, or `None`."""
+    # Keras keeps it in a closure; replaced by: a public hook around a step.
+    nonlocals = inspect.getclosurevars(function).nonlocals
+    for name in ("step_function", "_step_function"):
+        inner = nonlocals.get(name)
+        if hasattr(inner, "trace"):
+            return inner
+        if inspect.isfunction(inner):
+            return compiled_step(inner)
+    return None
+
+
+def restore_state(model, state, kind):
     """Give a model's variables the values that a failed step was given.
 
     Args:
         model: The model whose step failed.
         state: What the step received: lists of arrays, in Keras's order.
-        optimizer: Boolean, whether the optimizer's values are among them.
+        kind: String, `"train"`, `"test"` or `"predict"`.
+
+    Returns:
+        Boolean, whether all values are still there.
     """
     groups = [model.trainable_variables, model.non_trainable_variables]
-    if optimizer:
+    if kind == "train":
         groups.append(model.optimizer.variables)
-    groups.append(model.metrics_variables)
-    for variables, values in zip(groups, state, strict=False):
-        for variable, value in zip(variables, values, strict=False):
-            if not getattr(value, "is_deleted", lambda: False)():
+    if kind != "predict":
+        groups.append(model.metrics_variables)
+    whole = True
+    for variables, values in zip(groups, state, strict=True):
+        for variable, value in zip(variables, values, strict=True):
+            if getattr(value, "is_deleted", lambda: False)():
+                whole = False
+            else:
                 variable._value = value
     model._jax_state = None
     model._jax_state_synced = True
+    return whole

@@ -1,0 +1,115 @@
+"""A model's weights and learning rates, as TensorBoard shows them."""
+
+import os
+
+from keras_jax_ext import _keras
+
+import keras
+import numpy as np
+
+
+def learning_rates(optimizer):
+    """The learning rates in the logs, by name; none where they are unknown."""
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    several = getattr(optimizer, "optimizers", None)
+    if several is not None:
+        named = {f"learning_rate_{each.name}": each for each in several}
+    else:
+        named = {"learning_rate": optimizer}
+    rates = {}
+    for name, each in named.items():
+        try:
+            rate = each.learning_rate
+        except (AttributeError, ValueError):
+            continue  # no optimizer, or a transformation that hides it
+        if rate is not None:
+            rates[name] = float(keras.ops.convert_to_numpy(rate))
+    return rates
+
+
+def weight_image(value):
+    """Weights as images of shape `(count, height, width, 1)` in `[0, 1]`.
+
+    Returns:
+        Array, or `None` if the weights have too many dimensions.
+    """
+    value = np.squeeze(np.asarray(value, "float32"))
+    if value.ndim == 1:
+        value = value[None]
+    if value.ndim == 2:
+        value = value if value.shape[0] <= value.shape[1] else value.T
+        value = value[None]
+    elif value.ndim == 3:
+        if keras.config.image_data_format() == "channels_last":
+            value = value.transpose(2, 0, 1)
+    elif value.ndim == 4 and value.shape[-1] in (1, 3, 4):
+        return _scaled(value)
+    else:
+        return None
+    return _scaled(value[..., None])
+
+
+def _scaled(value):
+    finite = value[np.isfinite(value)]
+    if not finite.size:
+        return np.zeros_like(value)
+    low, high = finite.min(), finite.max()
+    return (value - low) / (high - low if high > low else 1.0)
+
+
+def _embeddings(model):
+    layers = [model, *_keras.sublayers(model)]
+    return [x for x in layers if isinstance(x, keras.layers.Embedding)]
+
+
+def _file(layer):
+    """Where the vectors of an embedding layer are kept, below `log_dir`."""
+    path = getattr(layer, "path", None) or layer.name
+    return os.path.join("embeddings", path.replace("/", ".") + ".tsv")
+
+
+def write_projector(log_dir, model, metadata):
+    """Tell TensorBoard's projector which files hold vectors and labels.
+
+    Args:
+        log_dir: String, the folder.
+        model: The model.
+        metadata: Dict of file names by layer names, a file name, or `None`.
+
+    Raises:
+        ValueError: If `metadata` names a layer that is no embedding.
+    """
+    from google.protobuf import text_format
+    from tensorboard.plugins.projector import projector_config_pb2
+
+    layers = _embeddings(model)
+    names = [layer.name for layer in layers]
+    if not isinstance(metadata, dict):
+        metadata = dict.fromkeys(names, metadata) if metadata else {}
+    unknown = sorted(set(metadata) - set(names))
+    if unknown:
+        raise ValueError(
+            "`embeddings_metadata` has file names by the names of embedding "
+            f"layers. Received: {unknown}, and the model has {names}."
+        )
+    config = projector_config_pb2.ProjectorConfig()
+    for layer in layers:
+        entry = config.embeddings.add()
+        entry.tensor_name = getattr(layer, "path", None) or layer.name
+        entry.tensor_path = _file(layer)
+        entry.tensor_shape.extend([layer.input_dim, layer.output_dim])
+        if layer.name in metadata:
+            entry.metadata_path = os.fspath(metadata[layer.name])
+    with open(os.path.join(log_dir, "projector_config.pbtxt"), "w") as file:
+        file.write(text_format.MessageToString(config))
+    os.makedirs(os.path.join(log_dir, "embeddings"), exist_ok=True)
+    write_embeddings(log_dir, model)
+
+
+def write_embeddings(log_dir, model):
+    """Write the vectors of every embedding layer that is built."""
+    for layer in _embeddings(model):
+        if layer.built:
+            vectors = keras.ops.convert_to_numpy(layer.embeddings)
+            path = os.path.join(log_dir, _file(layer))
+            np.savetxt(path, vectors, fmt="%.6g", delimiter="\t")

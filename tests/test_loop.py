@@ -1,0 +1,163 @@
+"""The compiled loop gives what a Python loop gives, from one program."""
+
+import keras_jax_ext  # noqa: F401 (first: selects the JAX backend)
+from keras_jax_ext._convolutions import canonical
+from keras_jax_ext._loop import Pace, Program
+from keras_jax_ext._pieces import Piece, Rows, Single, Stacked
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+DATA = np.arange(23 * 2, dtype="float32").reshape(23, 2)
+ORDER = np.random.default_rng(0).permutation(23).astype("int32")
+
+
+def step(state, batch):
+    """Depends on the order of the batches, and on every row."""
+    state = [0.5 * state[0] + batch.sum(0)]
+    return {"mean": batch.mean()}, state
+
+
+def by_hand(batches):
+    state, outputs = np.zeros(2, "float32"), []
+    for batch in batches:
+        state = 0.5 * state + batch.sum(0)
+        outputs.append(batch.mean())
+    return state, outputs
+
+
+def program(**options):
+    return Program(step, place=lambda batch: batch, **options)
+
+
+def zeros():
+    return [jnp.zeros(2)]
+
+
+@pytest.mark.parametrize("width", [1, 2, 16])
+@pytest.mark.parametrize("rest", [False, True])
+def test_permuted_rows(width, rest):
+    order = np.concatenate([ORDER, np.zeros(5 * 16, "int32")])
+    rows = Rows(DATA, jnp.asarray(order), size=5, left=3, width=width)
+    _, last, state = program()(zeros(), Piece(rows, 1, 3 + rest, rest))
+    cut = [DATA[ORDER[i : i + 5]] for i in (5, 10, 15)]
+    if rest:
+        cut.append(DATA[ORDER[20:]])
+    expected, outputs = by_hand(cut)
+    np.testing.assert_allclose(state[0], expected, rtol=1e-6)
+    if rest:
+        np.testing.assert_allclose(last["mean"], outputs[-1], rtol=1e-6)
+
+
+def test_stacked_batches_and_the_outputs_of_every_step():
+    stacked = Stacked(DATA[:20].reshape(4, 5, 2), DATA[20:])
+    run = program(keeps=True)
+    kept, last, state = run(zeros(), Piece(stacked, 1, 4, True))
+    expected, outputs = by_hand(
+        [DATA[5:10], DATA[10:15], DATA[15:20], DATA[20:]]
+    )
+    np.testing.assert_allclose(state[0], expected, rtol=1e-6)
+    np.testing.assert_allclose(kept["mean"][:3], outputs[:3], rtol=1e-6)
+    np.testing.assert_allclose(last["mean"], outputs[3], rtol=1e-6)
+
+
+def test_one_program_serves_any_number_of_steps():
+    traces = []
+
+    def counting(state, batch):
+        traces.append(batch.shape)
+        return step(state, batch)
+
+    run = Program(counting, place=lambda batch: batch)
+    stacked = Stacked(jnp.asarray(DATA[:20].reshape(4, 5, 2)))
+    for steps in (1, 2, 4, 3):
+        run(zeros(), Piece(stacked, 0, steps))
+    assert traces == [(5, 2)]
+
+
+def test_the_state_is_donated():
+    state = zeros()
+    program()(state, Piece(Single(DATA[:5]), 0, 1))
+    assert state[0].is_deleted()
+
+
+def test_a_program_that_calls_python_keeps_the_state():
+    def calling(state, batch):
+        jax.debug.callback(lambda: None)
+        return step(state, batch)
+
+    state = zeros()
+    run = Program(calling, place=lambda batch: batch)
+    run(state, Piece(Single(DATA[:5]), 0, 1))
+    assert run.can_fail
+    np.testing.assert_array_equal(state[0], [0, 0])
+
+
+def test_a_step_that_drops_state_is_an_error():
+    run = Program(lambda s, b: ({}, []), place=lambda batch: batch)
+    with pytest.raises(ValueError, match="as many state arrays"):
+        run(zeros(), Piece(Single(DATA[:5]), 0, 1))
+
+
+def test_a_piece_is_cut_to_what_a_call_can_keep():
+    parts = list(Piece(None, 2, 7, True).parts(3))
+    assert [(p.start, p.steps, p.rest) for p in parts] == [
+        (2, 3, False),
+        (5, 3, False),
+        (8, 1, True),
+    ]
+
+
+def test_the_pace_grows_by_16_at_most_and_follows_the_clock():
+    pace = Pace()
+    assert pace.steps(0.1) == 1
+    pace.learn(1, 1e-5)
+    assert pace.steps(0.1) == 16
+    pace.learn(16, 16e-4)
+    assert pace.steps(0.1) == 256
+    pace.learn(256, 256e-3)
+    assert pace.steps(0.1) == 100
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_canonical_convolutions_have_the_same_values_and_gradients(rank):
+    random = np.random.default_rng(0)
+    x = random.normal(size=(2, *[9] * rank, 4)).astype("float32")
+    kernel = random.normal(size=(*[3] * rank, 2, 6)).astype("float32")
+    space = "XYZ"[:rank]
+
+    def loss(x, kernel):
+        outputs = jax.lax.conv_general_dilated(
+            x,
+            kernel,
+            [2] * rank,
+            "SAME",
+            rhs_dilation=[2] * rank,
+            dimension_numbers=(f"N{space}C", f"{space}IO", f"N{space}C"),
+            feature_group_count=2,
+        )
+        return jnp.sum(jnp.sin(outputs))
+
+    function = jax.value_and_grad(loss, argnums=(0, 1))
+    rewritten = canonical(function)
+    expected, given = function(x, kernel), rewritten(x, kernel)
+    for a, b in zip(
+        jax.tree.leaves(given), jax.tree.leaves(expected), strict=True
+    ):
+        np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5)
+    specs = {
+        str(e.params["dimension_numbers"])
+        for e in every_equation(jax.make_jaxpr(rewritten)(x, kernel).jaxpr)
+        if e.primitive.name == "conv_general_dilated"
+    }
+    assert len(specs) == 1
+
+
+def every_equation(jaxpr):
+    for equation in jaxpr.eqns:
+        yield equation
+        for value in equation.params.values():
+            if hasattr(value, "jaxpr"):
+                yield from every_equation(value.jaxpr)
