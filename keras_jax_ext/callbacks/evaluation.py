@@ -3,6 +3,7 @@
 import functools
 
 from keras_jax_ext import optimizers
+from keras_jax_ext._run import acts_on_epochs
 
 import keras
 import numpy as np
@@ -50,7 +51,7 @@ class EvaluationWeights(keras.callbacks.Callback):
                 "Give one as `keras.callbacks.ModelCheckpoint(path)`."
             )
         self.callback = callback
-        # Only what the callback has: a hook for batches would slow `fit`.
+        # Only what the callback uses: a hook for batches would slow `fit`.
         for name in _overridden(callback):
             hook = getattr(callback, name)
             if name in _LOOKING:
@@ -84,9 +85,11 @@ def _is_equal(one, other):
 
 
 def _overridden(callback):
-    """Names of the hooks that a callback defines."""
+    """Names of the hooks that a callback defines and uses."""
     base = keras.callbacks.Callback
     names = [n for n in dir(base) if n.startswith("on_")]
+    if acts_on_epochs(callback):
+        names = [n for n in names if "batch" not in n]
     return [
         name
         for name in names

@@ -1,6 +1,7 @@
 """Weights to evaluate with, of `schedule_free` and `lookahead`."""
 
 import keras_jax_ext as kje
+from keras_jax_ext import _run
 
 import jax
 import keras
@@ -193,12 +194,14 @@ def test_a_callback_that_sets_weights_is_refused():
         kje.callbacks.EvaluationWeights("best.keras")
 
 
-def test_only_the_hooks_of_the_callback_are_there():
+def test_only_the_hooks_that_the_callback_uses_are_there():
     def overrides(callback, name):
         method = getattr(callback, name)
         base = getattr(keras.callbacks.Callback, name)
         return getattr(method, "__func__", None) is not base
 
+    assert not _run.watches_batches(saving("a.weights.h5"), _run.TRAIN)
+    assert _run.watches_batches(saving("a.weights.h5", save_freq=2), _run.TRAIN)
     stop = keras.callbacks.EarlyStopping()
     around = kje.callbacks.EvaluationWeights(stop)
     assert overrides(around, "on_epoch_end")
