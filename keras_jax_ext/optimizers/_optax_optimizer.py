@@ -118,7 +118,17 @@ class OptaxOptimizer(keras.optimizers.Optimizer):
         bridge = Bridge(self._source.transformation, own)
         if self._now.pending_rate is not None:
             self._source.check_settable(self._now.pending_rate, bridge.slots)
-        if bridge.needs and not self._now.loss_is_given:
+        if not self._now.loss_is_given:
+            self._check_needs(bridge)
+        # From here nothing fails, so that nothing is left half built.
+        super().build(variables)
+        bridge.slots.create(self)
+        self._bridge = bridge
+        if self._now.pending_rate is not None:
+            self.learning_rate = self._now.pending_rate
+
+    def _check_needs(self, bridge):
+        if bridge.needs:
             raise ValueError(
                 "This optax transformation needs the loss when it updates, "
                 "which only the train step of a kje model gives. Received: "
@@ -126,12 +136,6 @@ class OptaxOptimizer(keras.optimizers.Optimizer):
                 f"{list(bridge.needs)}. Use `kje.Model`, `kje.Sequential` or "
                 "`kje.extend(model)` and pass this optimizer to its `compile`."
             )
-        # From here nothing fails, so that nothing is left half built.
-        super().build(variables)
-        bridge.slots.create(self)
-        self._bridge = bridge
-        if self._now.pending_rate is not None:
-            self.learning_rate = self._now.pending_rate
 
     def _backend_apply_gradients(self, grads, trainable_variables):
         # Keras reads `learning_rate` here and passes it on; a transformation
@@ -144,6 +148,8 @@ class OptaxOptimizer(keras.optimizers.Optimizer):
 
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
         del learning_rate
+        if self._now.given is None:
+            self._check_needs(self._bridge)
         gradient_of = {
             id(v): g for v, g in zip(trainable_variables, grads, strict=True)
         }
@@ -201,7 +207,11 @@ class OptaxOptimizer(keras.optimizers.Optimizer):
             custom_objects: Dict that may hold `"optax_tx"`, a transformation
                 for a file that could not keep it. Defaults to `None`.
         """
-        return cls(**from_file(dict(config), custom_objects))
+        optimizer = cls(**from_file(dict(config), custom_objects))
+        # The file of an extended model is read as a stock one, whose state
+        # must be built before `kje.extend` can give the loss.
+        optimizer.expect_loss()
+        return optimizer
 
     def check_model(self, variables, *, whole):
         """Raise if this optimizer was built for other variables.

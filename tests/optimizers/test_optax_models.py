@@ -5,6 +5,7 @@ import pickle
 
 import keras_jax_ext as kje
 from keras_jax_ext import optax
+from keras_jax_ext._optax_step import OptaxTraining
 
 import keras
 import numpy as np
@@ -75,6 +76,9 @@ def state(model):
 
 def assert_goes_on_as(model, other):
     assert other is not model
+    if not isinstance(other, OptaxTraining):
+        # The copy of an extended model is a stock one, with the same state.
+        other = kje.extend(other)
     assert isinstance(other.optimizer, kje.optimizers.OptaxOptimizer)
     for _ in range(2):
         for a, b in zip(values(model), values(other), strict=True):
@@ -95,6 +99,16 @@ def test_a_file_goes_on_bit_for_bit(kind, origin, tmp_path):
             keras.saving.load_model(tmp_path / "m.keras")
     loaded = keras.saving.load_model(tmp_path / "m.keras", objects)
     assert_goes_on_as(model, loaded)
+
+
+def test_what_needs_the_loss_goes_on_in_an_extended_model(tmp_path):
+    model = MODELS["extended_subclass"]()
+    model.compile(optax.polyak_sgd(), "mse")
+    fit(model)
+    model.save(tmp_path / "m.keras")
+    assert_goes_on_as(model, keras.saving.load_model(tmp_path / "m.keras"))
+    with pytest.raises(ValueError, match="needs the loss when it updates"):
+        fit(copy.deepcopy(model))
 
 
 @EVERY
