@@ -6,6 +6,7 @@ from typing import Any
 from keras_jax_ext._optax.bridge import Bridge
 from keras_jax_ext.optimizers._source import (
     RATE,
+    SCHEDULED_RATE,
     SETTABLE_RATE,
     Source,
     from_file,
@@ -161,11 +162,14 @@ class OptaxOptimizer(keras.optimizers.Optimizer):
         """The learning rate, where the transformation shows it.
 
         It can be set where the state holds it: `OptaxOptimizer` made from a
-        function, or `optax.inject_hyperparams`.
+        function, or `optax.inject_hyperparams`. Of a schedule it is the rate
+        of the next update, as Keras has it; of one that only the state of
+        `optax.inject_hyperparams` knows, that of the last.
         """
         if self._now.applying:
             return None
-        rate = self._rate_in_state()
+        scheduled = callable(self._source.learning_rate)
+        rate = None if scheduled else self._rate_in_state()
         if rate is None:
             rate = self._now.pending_rate
         if rate is None:
@@ -273,7 +277,8 @@ class OptaxOptimizer(keras.optimizers.Optimizer):
         """How often the transformation updated: not every step need do so."""
         if self._bridge is None:
             return 0
-        counts = self._bridge.slots.find("count")
+        slots = self._bridge.slots
+        counts = slots.find(*SCHEDULED_RATE) or slots.find("count")
         return counts[-1] if counts else None
 
     def _rate_in_state(self):

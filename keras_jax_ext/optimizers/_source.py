@@ -122,13 +122,16 @@ class Source:
 
     def rate_at(self, count):
         """The learning rate as given, after `count` updates, if known."""
-        rate = self.learning_rate
-        if rate is None:
-            rates = recording.learning_rates(recording.recipe_of(self.given))
-            rate = rates[0] if len(rates) == 1 else None
+        rate = self._given_rate()
         if callable(rate):
             return None if count is None else rate(count)
         return rate
+
+    def _given_rate(self):
+        if self.learning_rate is not None:
+            return self.learning_rate
+        rates = recording.learning_rates(recording.recipe_of(self.given))
+        return rates[0] if len(rates) == 1 else None
 
     def get_config(self):
         """What a file keeps, as far as a file can."""
@@ -148,10 +151,11 @@ class Source:
         """Raise if a learning rate cannot be set to `learning_rate`."""
         if callable(learning_rate):
             why, fix = "to a schedule", "Give the schedule to the constructor."
-        elif callable(self.learning_rate) or (
+        elif callable(self._given_rate()) or (
             slots is not None and slots.find(*SCHEDULED_RATE)
         ):
-            why, fix = "of a schedule", "Give a number to the constructor."
+            why = "of a schedule"
+            fix = f"Give a number in its place. {SETTABLE_RATE}"
         elif slots is not None and len(slots.find(*RATE)) > 1:
             why, fix = "of several", "Assign to `optimizer.variables`."
         elif slots is not None and not slots.find(*RATE):
