@@ -46,13 +46,34 @@ def _encode_recipe(recipe):
     kwargs = {k: encode(v) for k, v in recipe.kwargs.items()}
     callee = _encode_recipe(recipe.callee)
     if callee.get("optax") in recording.FACTORIES:
-        (function,) = (*recipe.args, *recipe.kwargs.values())[:1]
-        if recording.name_of(function) is None:
-            raise CannotSaveError(
-                "Only functions of optax can be saved as what makes a "
-                f"transformation. Received: {function}. {_REGISTER}"
-            )
+        encode_maker((*recipe.args, *recipe.kwargs.values())[0])
     return {"call": callee, "args": args, "kwargs": kwargs}
+
+
+def encode_maker(function):
+    """JSON for a function that makes a transformation when it is loaded.
+
+    Only one of optax: any other would run with arguments from the file.
+    """
+    if not recording.makes(recording.name_of(function)):
+        raise CannotSaveError(
+            "Only functions of optax can be saved as what makes a "
+            f"transformation. Received: {function}. {_REGISTER}"
+        )
+    return encode(function)
+
+
+def decode_maker(config):
+    """A transformation, or what `encode_maker` wrote."""
+    value = decode(config)
+    if callable(value):
+        _check_maker(value, config)
+    return value
+
+
+def _check_maker(function, config):
+    if not recording.makes(recording.name_of(function)):
+        raise _refusal("a function of another library to call", config)
 
 
 def _encode_record(value):
@@ -144,9 +165,7 @@ def _decode_call(config):
     args = [decode(c) for c in config.get("args", [])]
     kwargs = {k: decode(c) for k, c in config.get("kwargs", {}).items()}
     if name in recording.FACTORIES and inner is callee:
-        factory = [*args, *kwargs.values()][:1]
-        if not factory or recording.name_of(factory[0]) is None:
-            raise _refusal("a function of another library to call", config)
+        _check_maker(next(iter([*args, *kwargs.values()]), None), config)
     return decode(callee)(*args, **kwargs)
 
 
@@ -163,12 +182,12 @@ def _decode_registered(config):
 
 def _decode_object(config):
     config = config["object"]
-    registered = keras.saving.get_registered_object(
-        config.get("registered_name")
-    )
-    if registered is None and config.get("module") != (
-        "keras.optimizers.schedules"
-    ):
+    cls = keras.saving.get_registered_object(config.get("registered_name"))
+    if cls is None and config.get("module") == "keras.optimizers.schedules":
+        cls = getattr(
+            keras.optimizers.schedules, str(config.get("class_name")), None
+        )
+    if not inspect.isclass(cls):
         raise _refusal("an object of an unregistered class", config)
     return keras.saving.deserialize_keras_object(config)
 

@@ -136,8 +136,9 @@ class Source:
     def get_config(self):
         """What a file keeps, as far as a file can."""
         try:
+            encode = saving.encode_maker if self.is_function else saving.encode
             return {
-                "transformation": saving.encode(self.given),
+                "transformation": encode(self.given),
                 "arguments": saving.encode(self.arguments),
                 "learning_rate": saving.encode(self.learning_rate),
             }
@@ -175,8 +176,8 @@ def from_file(config, custom_objects=None):
     if config["transformation"] is None:
         return {**config, "transformation": _asked_for(reason, custom_objects)}
     arguments = saving.decode(config.pop("arguments"))
-    for name in ("transformation", "learning_rate"):
-        config[name] = saving.decode(config[name])
+    config["transformation"] = saving.decode_maker(config["transformation"])
+    config["learning_rate"] = saving.decode(config["learning_rate"])
     return {**config, **arguments}
 
 
