@@ -173,6 +173,45 @@ def test_a_function_in_place_of_a_transformation_is_refused(tmp_path):
         keras.saving.load_model(tmp_path / "m.keras", {"optax_tx": mine})
 
 
+class Stop(keras.callbacks.Callback):
+    """Interrupts the training when the third epoch begins."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+
+def lookahead():
+    """What has state of its own, a rate to set, and Keras's average."""
+    optimizer = kje.optimizers.OptaxOptimizer
+    injected = raw.inject_hyperparams(raw.adam)(0.1)
+    return optimizer(raw.lookahead(injected, 3, 0.5), use_ema=True)
+
+
+def resumable(kind, callbacks):
+    keras.utils.set_random_seed(0)
+    model = MODELS[kind]()
+    model.compile(lookahead(), "mse")
+    arguments = {"batch_size": 4, "verbose": 0, "shuffle": False}
+    model.fit(X, Y, epochs=4, callbacks=callbacks, **arguments)
+    return model
+
+
+@pytest.mark.parametrize("kind", ["inline", "extended_subclass"])
+def test_training_goes_on_from_a_backup(kind, tmp_path):
+    def backup():
+        return keras.callbacks.BackupAndRestore(tmp_path / "backup")
+
+    halving = keras.callbacks.LearningRateScheduler(lambda _, rate: rate / 2)
+    whole = resumable(kind, [halving])
+    with pytest.raises(KeyboardInterrupt):
+        resumable(kind, [backup(), halving, Stop()])
+    resumed = resumable(kind, [backup(), halving])
+    assert len(resumed.history.history["loss"]) == 2
+    for a, b in zip(values(whole), values(resumed), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_the_best_model_of_a_checkpoint_goes_on(tmp_path):
     path = tmp_path / "m.keras"
     checkpoint = keras.callbacks.ModelCheckpoint(
