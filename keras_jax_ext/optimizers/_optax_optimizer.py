@@ -6,7 +6,6 @@ from typing import Any
 from keras_jax_ext._optax.bridge import Bridge
 from keras_jax_ext.optimizers._source import (
     RATE,
-    SCHEDULED_RATE,
     SETTABLE_RATE,
     Source,
     from_file,
@@ -277,8 +276,7 @@ class OptaxOptimizer(keras.optimizers.Optimizer):
         """How often the transformation updated: not every step need do so."""
         if self._bridge is None:
             return 0
-        slots = self._bridge.slots
-        counts = slots.find(*SCHEDULED_RATE) or slots.find("count")
+        counts = self._bridge.slots.find("count")
         return counts[-1] if counts else None
 
     def _rate_in_state(self):
