@@ -51,10 +51,7 @@ def _encode_recipe(recipe):
 
 
 def encode_maker(function):
-    """JSON for a function that makes a transformation when it is loaded.
-
-    Only one of optax: any other would run with arguments from the file.
-    """
+    """JSON for a function to call with arguments from the file: optax's."""
     if not recording.makes(recording.name_of(function)):
         raise CannotSaveError(
             "Only functions of optax can be saved as what makes a "
@@ -65,8 +62,7 @@ def encode_maker(function):
 
 def decode_maker(config):
     """A transformation, or what `encode_maker` wrote."""
-    value = decode(config)
-    if callable(value):
+    if callable(value := decode(config)):
         _check_maker(value, config)
     return value
 
@@ -157,10 +153,9 @@ def _decode_call(config):
     callee = config["call"]
     inner = callee.get("call", callee) if isinstance(callee, dict) else {}
     name = inner.get("optax") if isinstance(inner, dict) else None
-    allowed = recording.FACTORIES if inner is not callee else None
     if not isinstance(name, str) or not recording.makes(name):
         raise _refusal("a call of this", config)
-    if allowed is not None and name not in allowed:
+    if inner is not callee and name not in recording.FACTORIES:
         raise _refusal("a call of what this returns", config)
     args = [decode(c) for c in config.get("args", [])]
     kwargs = {k: decode(c) for k, c in config.get("kwargs", {}).items()}
@@ -183,10 +178,9 @@ def _decode_registered(config):
 def _decode_object(config):
     config = config["object"]
     cls = keras.saving.get_registered_object(config.get("registered_name"))
+    schedules, name = keras.optimizers.schedules, str(config.get("class_name"))
     if cls is None and config.get("module") == "keras.optimizers.schedules":
-        cls = getattr(
-            keras.optimizers.schedules, str(config.get("class_name")), None
-        )
+        cls = getattr(schedules, name, None)
     if not inspect.isclass(cls):
         raise _refusal("an object of an unregistered class", config)
     return keras.saving.deserialize_keras_object(config)
