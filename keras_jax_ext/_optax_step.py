@@ -1,6 +1,7 @@
 """What a model does for an optax transformation: the loss, other weights."""
 
 import contextlib
+from typing import Any
 
 from keras_jax_ext import _keras, optimizers
 
@@ -21,6 +22,14 @@ class OptaxTraining(keras.Model):
         for each in optimizers.optax_optimizers(optimizer):
             each.expect_loss()
         super().compile(optimizer, *args, **kwargs)
+
+    def __deepcopy__(self, memo):
+        # Keras copies a model through a file, which raw optax is not in.
+        written: Any = self.__reduce__()
+        rebuild, arguments = written
+        known = optimizers.custom_objects(getattr(self, "optimizer", None))
+        with keras.saving.custom_object_scope(known):
+            return rebuild(*arguments)
 
     def make_train_function(self, force=False):
         # Before the first step: an error within it would come too late.

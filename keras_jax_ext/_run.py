@@ -86,6 +86,12 @@ def _overrides(callback, mode):
     )
 
 
+def acts_on_epochs(callback):
+    """Whether the batch hooks of a callback do nothing, as it was made."""
+    savers = keras.callbacks.ModelCheckpoint, keras.callbacks.BackupAndRestore
+    return type(callback) in savers and callback.save_freq == "epoch"
+
+
 def watches_batches(callback, mode):
     """Whether a callback must be called after each step.
 
@@ -97,13 +103,8 @@ def watches_batches(callback, mode):
         return False
     if isinstance(callback, keras.callbacks.ProgbarLogger):
         return False
-    # These two act on batches only when told to.
-    for cls in (
-        keras.callbacks.ModelCheckpoint,
-        keras.callbacks.BackupAndRestore,
-    ):
-        if type(callback) is cls and callback.save_freq == "epoch":
-            return False
+    if acts_on_epochs(callback):
+        return False
     return _overrides(callback, mode)
 
 

@@ -288,6 +288,13 @@ def test_the_learning_rate_of_a_schedule_and_of_a_hidden_one(tmp_path):
     fit(model, kje.callbacks.TensorBoard(tmp_path / "a"))
     rates = Run(tmp_path / "a", "train").series("epoch_learning_rate")[1]
     np.testing.assert_allclose(rates, [0.05, 0.025], rtol=1e-6)
+    schedule = optax.exponential_decay(0.1, 3, 0.5)
+    model.compile(
+        kje.optimizers.OptaxOptimizer(optax.sgd, learning_rate=schedule), "mse"
+    )
+    fit(model, kje.callbacks.TensorBoard(tmp_path / "c"))
+    rates = Run(tmp_path / "c", "train").series("epoch_learning_rate")[1]
+    np.testing.assert_allclose(rates, [0.05, 0.025], rtol=1e-6)
     model.compile(optax.sgd(0.1), "mse")
     fit(model, kje.callbacks.TensorBoard(tmp_path / "b"))
     tags = Run(tmp_path / "b", "train").tags

@@ -174,7 +174,10 @@ class PathName(keras.Layer):
 
 
 def register_like(cls, original):
-    """Save instances of `cls` under the name of `original`."""
+    """Save and pickle instances of `cls` under the name of `original`."""
+    # Private, what unpickles a model of any class; bound to `cls`, which no
+    # module has, it cannot be pickled. Replaced by: a public function.
+    cls._unpickle_model = staticmethod(keras.Model._unpickle_model)
     names = object_registration.GLOBAL_CUSTOM_NAMES
     if original in names:
         names[cls] = names[original]

@@ -46,13 +46,30 @@ def _encode_recipe(recipe):
     kwargs = {k: encode(v) for k, v in recipe.kwargs.items()}
     callee = _encode_recipe(recipe.callee)
     if callee.get("optax") in recording.FACTORIES:
-        (function,) = (*recipe.args, *recipe.kwargs.values())[:1]
-        if recording.name_of(function) is None:
-            raise CannotSaveError(
-                "Only functions of optax can be saved as what makes a "
-                f"transformation. Received: {function}. {_REGISTER}"
-            )
+        encode_maker((*recipe.args, *recipe.kwargs.values())[0])
     return {"call": callee, "args": args, "kwargs": kwargs}
+
+
+def encode_maker(function):
+    """JSON for a function to call with arguments from the file: optax's."""
+    if not recording.makes(recording.name_of(function)):
+        raise CannotSaveError(
+            "Only functions of optax can be saved as what makes a "
+            f"transformation. Received: {function}. {_REGISTER}"
+        )
+    return encode(function)
+
+
+def decode_maker(config):
+    """A transformation, or what `encode_maker` wrote."""
+    if callable(value := decode(config)):
+        _check_maker(value, config)
+    return value
+
+
+def _check_maker(function, config):
+    if not recording.makes(recording.name_of(function)):
+        raise _refusal("a function of another library to call", config)
 
 
 def _encode_record(value):
@@ -136,17 +153,14 @@ def _decode_call(config):
     callee = config["call"]
     inner = callee.get("call", callee) if isinstance(callee, dict) else {}
     name = inner.get("optax") if isinstance(inner, dict) else None
-    allowed = recording.FACTORIES if inner is not callee else None
     if not isinstance(name, str) or not recording.makes(name):
         raise _refusal("a call of this", config)
-    if allowed is not None and name not in allowed:
+    if inner is not callee and name not in recording.FACTORIES:
         raise _refusal("a call of what this returns", config)
     args = [decode(c) for c in config.get("args", [])]
     kwargs = {k: decode(c) for k, c in config.get("kwargs", {}).items()}
     if name in recording.FACTORIES and inner is callee:
-        factory = [*args, *kwargs.values()][:1]
-        if not factory or recording.name_of(factory[0]) is None:
-            raise _refusal("a function of another library to call", config)
+        _check_maker(next(iter([*args, *kwargs.values()]), None), config)
     return decode(callee)(*args, **kwargs)
 
 
@@ -163,12 +177,11 @@ def _decode_registered(config):
 
 def _decode_object(config):
     config = config["object"]
-    registered = keras.saving.get_registered_object(
-        config.get("registered_name")
-    )
-    if registered is None and config.get("module") != (
-        "keras.optimizers.schedules"
-    ):
+    cls = keras.saving.get_registered_object(config.get("registered_name"))
+    schedules, name = keras.optimizers.schedules, str(config.get("class_name"))
+    if cls is None and config.get("module") == "keras.optimizers.schedules":
+        cls = getattr(schedules, name, None)
+    if not inspect.isclass(cls):
         raise _refusal("an object of an unregistered class", config)
     return keras.saving.deserialize_keras_object(config)
 

@@ -7,6 +7,7 @@ from keras_jax_ext.optimizers._by_path import label_by_path, mask_by_path
 from keras_jax_ext.optimizers._evaluation import evaluation_weights
 from keras_jax_ext.optimizers._optax_optimizer import (
     OptaxOptimizer,
+    custom_objects,
     optax_optimizers,
 )
 
@@ -15,6 +16,7 @@ import keras
 __all__ = [
     "GivenLoss",
     "OptaxOptimizer",
+    "custom_objects",
     "evaluation_weights",
     "get",
     "label_by_path",

@@ -118,7 +118,17 @@ class OptaxOptimizer(keras.optimizers.Optimizer):
         bridge = Bridge(self._source.transformation, own)
         if self._now.pending_rate is not None:
             self._source.check_settable(self._now.pending_rate, bridge.slots)
-        if bridge.needs and not self._now.loss_is_given:
+        if not self._now.loss_is_given:
+            self._check_needs(bridge)
+        # From here nothing fails, so that nothing is left half built.
+        super().build(variables)
+        bridge.slots.create(self)
+        self._bridge = bridge
+        if self._now.pending_rate is not None:
+            self.learning_rate = self._now.pending_rate
+
+    def _check_needs(self, bridge):
+        if bridge.needs:
             raise ValueError(
                 "This optax transformation needs the loss when it updates, "
                 "which only the train step of a kje model gives. Received: "
@@ -126,12 +136,6 @@ class OptaxOptimizer(keras.optimizers.Optimizer):
                 f"{list(bridge.needs)}. Use `kje.Model`, `kje.Sequential` or "
                 "`kje.extend(model)` and pass this optimizer to its `compile`."
             )
-        # From here nothing fails, so that nothing is left half built.
-        super().build(variables)
-        bridge.slots.create(self)
-        self._bridge = bridge
-        if self._now.pending_rate is not None:
-            self.learning_rate = self._now.pending_rate
 
     def _backend_apply_gradients(self, grads, trainable_variables):
         # Keras reads `learning_rate` here and passes it on; a transformation
@@ -144,6 +148,8 @@ class OptaxOptimizer(keras.optimizers.Optimizer):
 
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
         del learning_rate
+        if self._now.given is None:
+            self._check_needs(self._bridge)
         gradient_of = {
             id(v): g for v, g in zip(trainable_variables, grads, strict=True)
         }
@@ -155,11 +161,14 @@ class OptaxOptimizer(keras.optimizers.Optimizer):
         """The learning rate, where the transformation shows it.
 
         It can be set where the state holds it: `OptaxOptimizer` made from a
-        function, or `optax.inject_hyperparams`.
+        function, or `optax.inject_hyperparams`. Of a schedule it is the rate
+        of the next update, as Keras has it; of one that only the state of
+        `optax.inject_hyperparams` knows, that of the last.
         """
         if self._now.applying:
             return None
-        rate = self._rate_in_state()
+        scheduled = callable(self._source.learning_rate)
+        rate = None if scheduled else self._rate_in_state()
         if rate is None:
             rate = self._now.pending_rate
         if rate is None:
@@ -201,7 +210,11 @@ class OptaxOptimizer(keras.optimizers.Optimizer):
             custom_objects: Dict that may hold `"optax_tx"`, a transformation
                 for a file that could not keep it. Defaults to `None`.
         """
-        return cls(**from_file(dict(config), custom_objects))
+        optimizer = cls(**from_file(dict(config), custom_objects))
+        # The file of an extended model is read as a stock one, whose state
+        # must be built before `kje.extend` can give the loss.
+        optimizer.expect_loss()
+        return optimizer
 
     def check_model(self, variables, *, whole):
         """Raise if this optimizer was built for other variables.
@@ -271,6 +284,17 @@ class OptaxOptimizer(keras.optimizers.Optimizer):
             return None
         held = self._bridge.slots.find(*RATE)
         return held[0] if len(held) == 1 else None
+
+
+def custom_objects(optimizer):
+    """What it takes to read a model again that was written with `optimizer`.
+
+    Of several transformations none can be told from the others.
+    """
+    every = optax_optimizers(optimizer)
+    if len(every) != 1:
+        return {}
+    return {"optax_tx": every[0]._source.transformation}
 
 
 def optax_optimizers(optimizer):

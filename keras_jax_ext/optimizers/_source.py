@@ -1,6 +1,7 @@
 """Where a transformation and its learning rate come from."""
 
 import inspect
+from typing import Any
 
 from keras_jax_ext._optax import recording, saving
 from keras_jax_ext._optax.bridge import is_transformation
@@ -27,6 +28,27 @@ def _number(value):
         # An integer in the state would truncate what is set later.
         return float(value)
     return value
+
+
+class _Held(str):
+    """Why a file cannot hold a transformation; a config in memory can.
+
+    Keras passes strings on as they are, so that `clone_model` and
+    `compile_from_config` find the transformation. A file gets the text.
+    """
+
+    transformation: Any
+
+    def __new__(cls, reason, transformation):
+        held = super().__new__(cls, reason)
+        held.transformation = transformation
+        return held
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def __reduce__(self):
+        return str, (str(self),)
 
 
 class Source:
@@ -100,33 +122,41 @@ class Source:
 
     def rate_at(self, count):
         """The learning rate as given, after `count` updates, if known."""
-        rate = self.learning_rate
-        if rate is None:
-            rates = recording.learning_rates(recording.recipe_of(self.given))
-            rate = rates[0] if len(rates) == 1 else None
+        rate = self._given_rate()
         if callable(rate):
             return None if count is None else rate(count)
         return rate
 
+    def _given_rate(self):
+        if self.learning_rate is not None:
+            return self.learning_rate
+        rates = recording.learning_rates(recording.recipe_of(self.given))
+        return rates[0] if len(rates) == 1 else None
+
     def get_config(self):
         """What a file keeps, as far as a file can."""
         try:
+            encode = saving.encode_maker if self.is_function else saving.encode
             return {
-                "transformation": saving.encode(self.given),
+                "transformation": encode(self.given),
                 "arguments": saving.encode(self.arguments),
                 "learning_rate": saving.encode(self.learning_rate),
             }
         except saving.CannotSaveError as e:
-            return {"transformation": None, "reason": str(e)}
+            return {
+                "transformation": None,
+                "reason": _Held(str(e), self.transformation),
+            }
 
     def check_settable(self, learning_rate, slots=None):
         """Raise if a learning rate cannot be set to `learning_rate`."""
         if callable(learning_rate):
             why, fix = "to a schedule", "Give the schedule to the constructor."
-        elif callable(self.learning_rate) or (
+        elif callable(self._given_rate()) or (
             slots is not None and slots.find(*SCHEDULED_RATE)
         ):
-            why, fix = "of a schedule", "Give a number to the constructor."
+            why = "of a schedule"
+            fix = f"Give a number in its place. {SETTABLE_RATE}"
         elif slots is not None and len(slots.find(*RATE)) > 1:
             why, fix = "of several", "Assign to `optimizer.variables`."
         elif slots is not None and not slots.find(*RATE):
@@ -144,18 +174,32 @@ def from_file(config, custom_objects=None):
     """The arguments that make an `OptaxOptimizer`, from `get_config`."""
     reason = config.pop("reason", None)
     if config["transformation"] is None:
-        given = keras.saving.get_registered_object("optax_tx", custom_objects)
-        if given is None:
-            raise ValueError(
-                "The file has the state of an optax transformation, but not "
-                f"the transformation itself. Received: {reason} Load with "
-                '`custom_objects={"optax_tx": transformation}`.'
-            )
-        return {**config, "transformation": given}
+        return {**config, "transformation": _asked_for(reason, custom_objects)}
     arguments = saving.decode(config.pop("arguments"))
-    for name in ("transformation", "learning_rate"):
-        config[name] = saving.decode(config[name])
+    config["transformation"] = saving.decode_maker(config["transformation"])
+    config["learning_rate"] = saving.decode(config["learning_rate"])
     return {**config, **arguments}
+
+
+def _asked_for(reason, custom_objects):
+    """The transformation for a config without one."""
+    given = keras.saving.get_registered_object("optax_tx", custom_objects)
+    if given is None:
+        given = getattr(reason, "transformation", None)
+    if given is None:
+        raise ValueError(
+            "The file has the state of an optax transformation, but not "
+            f"the transformation itself. Received: {reason} Load with "
+            '`custom_objects={"optax_tx": transformation}`.'
+        )
+    if not is_transformation(given):
+        # A function would be called without the arguments it had.
+        raise TypeError(
+            "`optax_tx` must be the transformation itself, made with the "
+            f"arguments that it had. Received: {given!r} (of type "
+            f"{type(given)})."
+        )
+    return given
 
 
 def _name(function):

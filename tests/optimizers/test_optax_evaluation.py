@@ -1,6 +1,7 @@
 """Weights to evaluate with, of `schedule_free` and `lookahead`."""
 
 import keras_jax_ext as kje
+from keras_jax_ext import _run
 
 import jax
 import keras
@@ -112,3 +113,109 @@ def test_own_weights_come_back_after_a_failure():
         with kje.optimizers.evaluation_weights(model):
             raise ValueError("stop")
     np.testing.assert_array_equal(model.get_weights()[0], trained)
+
+
+def saving(path, **arguments):
+    """A checkpoint in the weights to evaluate with."""
+    return kje.callbacks.EvaluationWeights(
+        keras.callbacks.ModelCheckpoint(
+            path, monitor="loss", save_weights_only=True, **arguments
+        )
+    )
+
+
+@pytest.mark.parametrize("freq", ["epoch", 2])
+@pytest.mark.parametrize("name", ["schedule_free", "lookahead"])
+def test_a_checkpoint_holds_the_weights_of_evaluation(name, freq, tmp_path):
+    path = tmp_path / "a.weights.h5"
+
+    def run(callbacks):
+        model = model_of(MAKE[name]())
+        history = model.fit(
+            X,
+            Y,
+            batch_size=12,
+            epochs=3,
+            shuffle=False,
+            verbose=0,
+            validation_data=(X, Y),
+            callbacks=callbacks,
+        )
+        return model, history.history["val_loss"][-1]
+
+    plain, _ = run([])
+    model, loss = run([saving(path, save_freq=freq)])
+    for a, b in zip(plain.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    other = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    other.load_weights(path)
+    assert mse(other.get_weights()) == pytest.approx(loss, rel=1e-4)
+    assert mse(model.get_weights()) != pytest.approx(loss, rel=1e-3)
+
+
+def test_a_checkpoint_that_fails_leaves_the_trained_weights(tmp_path):
+    class Failing(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            seen.append(self.model.get_weights())
+            raise OSError("disk full")
+
+    seen: list = []
+    plain = model_of(MAKE["lookahead"]())
+    plain.fit(X, Y, verbose=0)
+    model = model_of(MAKE["lookahead"]())
+    with pytest.raises(OSError, match="disk full"):
+        model.fit(
+            X,
+            Y,
+            epochs=9,
+            verbose=0,
+            callbacks=[kje.callbacks.EvaluationWeights(Failing())],
+        )
+    assert not np.array_equal(seen[0][0], model.get_weights()[0])
+    np.testing.assert_array_equal(
+        plain.get_weights()[0], model.get_weights()[0]
+    )
+
+
+def test_a_callback_that_sets_weights_is_refused():
+    class Setting(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.set_weights([w + 1 for w in self.model.get_weights()])
+
+    model = model_of(MAKE["schedule_free"]())
+    with pytest.raises(RuntimeError, match=r"Received: callback=.*Setting"):
+        model.fit(
+            X,
+            Y,
+            verbose=0,
+            callbacks=[kje.callbacks.EvaluationWeights(Setting())],
+        )
+    with pytest.raises(TypeError, match=r"takes a callback. Received"):
+        kje.callbacks.EvaluationWeights("best.keras")
+
+
+def test_only_the_hooks_that_the_callback_uses_are_there():
+    def overrides(callback, name):
+        method = getattr(callback, name)
+        base = getattr(keras.callbacks.Callback, name)
+        return getattr(method, "__func__", None) is not base
+
+    assert not _run.watches_batches(saving("a.weights.h5"), _run.TRAIN)
+    assert _run.watches_batches(saving("a.weights.h5", save_freq=2), _run.TRAIN)
+    stop = keras.callbacks.EarlyStopping()
+    around = kje.callbacks.EvaluationWeights(stop)
+    assert overrides(around, "on_epoch_end")
+    assert not overrides(around, "on_train_batch_end")
+    called = []
+    lambdas = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: called.append(batch)
+    )
+    model = model_of(optax.sgd(0.1))
+    model.fit(
+        X,
+        Y,
+        batch_size=12,
+        verbose=0,
+        callbacks=[kje.callbacks.EvaluationWeights(lambdas)],
+    )
+    assert called == [0, 1]

@@ -1,5 +1,6 @@
 """`learning_rate`: the true value, or an error that names the fix."""
 
+import keras_jax_ext as kje
 from keras_jax_ext import optax
 from keras_jax_ext.optimizers import OptaxOptimizer
 
@@ -11,8 +12,8 @@ import pytest
 X = np.ones((8, 2), "float32")
 
 
-def fitted(optimizer, callbacks=(), epochs=1):
-    model = keras.Sequential([keras.layers.Dense(1)])
+def fitted(optimizer, callbacks=(), epochs=1, cls=kje.Sequential):
+    model = cls([keras.layers.Dense(1, kernel_initializer="ones")])
     model.compile(optimizer, "mse")
     model.fit(
         X,
@@ -37,31 +38,70 @@ def test_the_function_form_is_the_same_update():
     )
 
 
+def halving():
+    return keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate * 0.5)
+
+
+def plateau():
+    return keras.callbacks.ReduceLROnPlateau("loss", 0.1, 1, min_delta=1e9)
+
+
+def each_batch():
+    def set_rate(batch, logs=None):
+        callback.model.optimizer.learning_rate = 0.1 / (1 + batch)
+
+    callback = keras.callbacks.LambdaCallback(on_train_batch_begin=set_rate)
+    return callback
+
+
+@pytest.mark.parametrize("callback", [halving, plateau, each_batch])
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: OptaxOptimizer(raw.sgd, learning_rate=1),
-        lambda: OptaxOptimizer(raw.inject_hyperparams(raw.sgd)(1.0)),
+        lambda: OptaxOptimizer(raw.sgd, learning_rate=0.1),
+        lambda: raw.inject_hyperparams(raw.sgd)(0.1),
     ],
+    ids=["function", "injected"],
 )
-def test_callbacks_read_and_set_it(make):
-    schedule = keras.callbacks.LearningRateScheduler(
-        lambda epoch, rate: 0.0 if epoch else rate * 0.01
-    )
-    model = fitted(make(), [schedule], epochs=1)
-    assert float(model.optimizer.learning_rate) == pytest.approx(0.01)
-    kernel = model.get_weights()[0]
-    history = model.fit(
-        X, X[:, :1], epochs=2, initial_epoch=1, callbacks=[schedule], verbose=0
-    ).history
-    assert history["learning_rate"] == [0.0]
-    np.testing.assert_array_equal(model.get_weights()[0], kernel)
+def test_callbacks_set_it_as_they_set_that_of_keras(make, callback):
+    ours = fitted(make(), [callback()], 3)
+    stock = fitted(keras.optimizers.SGD(0.1), [callback()], 3, keras.Sequential)
+    rates = [float(m.optimizer.learning_rate) for m in (ours, stock)]
+    assert rates[0] == pytest.approx(rates[1], rel=1e-6)
+    assert rates[1] < 0.06
+    for name, values in stock.history.history.items():
+        ours_values = ours.history.history[name]
+        np.testing.assert_allclose(ours_values, values, rtol=1e-6)
+    for a, b in zip(ours.get_weights(), stock.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
 
 
-def test_reduce_on_plateau_of_keras():
-    plateau = keras.callbacks.ReduceLROnPlateau("loss", 0.1, 1, min_delta=1e9)
-    model = fitted(OptaxOptimizer(raw.sgd, learning_rate=0.1), [plateau], 3)
-    assert float(model.optimizer.learning_rate) < 0.1
+HIDDEN = r"cannot be read.*OptaxOptimizer\(optax.adam"
+CONSTANT = r"that is a constant, cannot be set.*OptaxOptimizer\(optax.adam"
+SCHEDULE = "of a schedule, cannot be set.*Give a number in its place"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: raw.sgd(0.1), HIDDEN),
+        (lambda: optax.sgd(0.1), CONSTANT),
+        (lambda: optax.sgd(optax.linear_schedule(0.1, 0.0, 9)), SCHEDULE),
+    ],
+    ids=["raw", "recorded", "schedule"],
+)
+def test_a_callback_that_cannot_set_it_fails_before_the_first_step(
+    make, message
+):
+    model = kje.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile(make(), "mse")
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=message):
+        model.fit(X, X[:, :1], verbose=0, callbacks=[halving()])
+    for a, b in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    model.fit(X, X[:, :1], verbose=0)
+    assert not np.array_equal(before[0], model.get_weights()[0])
 
 
 def test_it_can_be_set_before_the_build():
@@ -72,12 +112,40 @@ def test_it_can_be_set_before_the_build():
     assert float(model.optimizer.learning_rate) == 0.0
 
 
-def test_a_schedule_shows_its_value_and_cannot_be_set():
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda s: OptaxOptimizer(raw.adam, learning_rate=s),
+        lambda s: optax.adam(s),
+        lambda s: keras.optimizers.Adam(s),
+    ],
+    ids=["function", "recorded", "keras"],
+)
+def test_a_schedule_shows_the_rate_of_the_next_update(make):
+    class Seeing(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            rates.append(float(self.model.optimizer.learning_rate))
+
+    rates: list = []
+    schedule = keras.optimizers.schedules.PolynomialDecay(0.5, 10, 0.0)
+    model = fitted(make(schedule), [Seeing()], 2)
+    np.testing.assert_allclose(rates, [0.4, 0.3], rtol=1e-6)
+    if isinstance(model.optimizer, OptaxOptimizer):
+        with pytest.raises(ValueError, match="of a schedule, cannot be set"):
+            model.optimizer.learning_rate = 0.1
+
+
+def test_a_schedule_in_the_state_shows_the_rate_of_the_last_update():
     schedule = raw.linear_schedule(0.5, 0.0, 10)
-    model = fitted(OptaxOptimizer(raw.sgd, learning_rate=schedule))
+    model = fitted(raw.inject_hyperparams(raw.sgd)(schedule))
     assert float(model.optimizer.learning_rate) == pytest.approx(0.45)
-    with pytest.raises(ValueError, match="of a schedule, cannot be set"):
-        model.optimizer.learning_rate = 0.1
+
+
+def test_a_scaled_loss_hides_nothing():
+    keras.config.set_dtype_policy("mixed_float16")
+    model = fitted(OptaxOptimizer(raw.sgd, learning_rate=0.1), [halving()])
+    assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+    assert model.history.history["learning_rate"] == [pytest.approx(0.05)]
 
 
 def test_recorded_transformations_show_what_they_were_given():

@@ -1,6 +1,7 @@
 """Files: state and transformation come back, and nothing in them runs."""
 
 import json
+import zipfile
 
 import keras_jax_ext as kje
 from keras_jax_ext import optax, optimizers
@@ -183,6 +184,81 @@ def test_a_file_cannot_have_anything_else_called(config):
         saving.decode(config)
 
 
+CALLED: list = []
+
+
+@keras.saving.register_keras_serializable("tests")
+def noting(*args, **kwargs):
+    CALLED.append((args, kwargs))
+    return raw.sgd(0.1)
+
+
+NOTING = {"registered": "tests>noting"}
+HOSTILE = {
+    "os": {
+        "transformation": {"call": {"optax": "os.system"}, "args": ["true"]}
+    },
+    "private": {
+        "transformation": {"call": {"optax": "_src.alias.sgd"}, "args": [0.1]}
+    },
+    "registered_call": {"transformation": {"call": NOTING, "args": ["rm"]}},
+    "registered_maker": {
+        "transformation": NOTING,
+        "arguments": {"dict": [["path", "rm"]]},
+    },
+    "injected": {
+        "transformation": {
+            "call": {
+                "call": {"optax": "inject_hyperparams"},
+                "args": [{"optax": "microbatching.micro_vmap"}, ["fun"]],
+            },
+            "kwargs": {"fun": NOTING, "in_axes": 0, "microbatch_size": 1},
+        }
+    },
+    "class": {
+        "transformation": {"optax": "sgd"},
+        "learning_rate": {
+            "object": {
+                "module": "keras.optimizers.schedules",
+                "class_name": "serialize",
+                "registered_name": "tests>halving",
+                "config": {},
+            }
+        },
+    },
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_file_is_refused_and_nothing_runs(name, tmp_path):
+    model = stock(optimizers.OptaxOptimizer(optax.sgd(0.1)))
+    model.build((None, 3))
+    model.save(tmp_path / "good.keras")
+    path = tmp_path / "bad.keras"
+    with zipfile.ZipFile(tmp_path / "good.keras") as good:
+        config = json.loads(good.read("config.json"))
+        optimizer = config["compile_config"]["optimizer"]
+        optimizer["config"].update(HOSTILE[name])
+        with zipfile.ZipFile(path, "w") as bad:
+            for entry in good.namelist():
+                data = good.read(entry)
+                if entry == "config.json":
+                    data = json.dumps(config)
+                bad.writestr(entry, data)
+    CALLED.clear()
+    with pytest.raises(ValueError, match="rebuilt from public names of optax"):
+        keras.saving.load_model(path, safe_mode=False)
+    assert CALLED == []
+
+
+def test_a_maker_of_ones_own_is_not_saved_but_asked_for(tmp_path):
+    optimizer = optimizers.OptaxOptimizer(noting)
+    assert optimizer.get_config()["transformation"] is None
+    stock(optimizer).save(tmp_path / "m.keras")
+    with pytest.raises(ValueError, match=r'custom_objects=\{"optax_tx"'):
+        keras.saving.load_model(tmp_path / "m.keras")
+
+
 def test_an_unregistered_function_is_named_when_loading():
     with pytest.raises(ValueError, match="is not registered"):
         saving.decode({"registered": "tests>nobody"})
@@ -190,7 +266,7 @@ def test_an_unregistered_function_is_named_when_loading():
 
 def test_what_cannot_be_saved_says_why():
     optimizer = optimizers.OptaxOptimizer(optax.sgd(lambda count: 0.1))
-    config = optimizer.get_config()
+    config = json.loads(json.dumps(optimizer.get_config()))
     assert config["transformation"] is None
     with pytest.raises(ValueError, match=r"Received: This part.*<lambda>"):
         optimizers.OptaxOptimizer.from_config(config)
