@@ -1,5 +1,6 @@
 """Sources that hand out many batches at a time, already on the device."""
 
+import math
 import os
 from typing import Any
 
@@ -40,14 +41,28 @@ def fits(data, fraction):
     return size_in_bytes(data) <= fraction * total
 
 
+def zeros(shape, dtype):
+    """NumPy's zeros, where a CPU device can use them without a copy."""
+    # JAX does so with memory that starts at a multiple of 64 bytes.
+    dtype = np.dtype(dtype)
+    size = math.prod(shape) * dtype.itemsize
+    memory = np.zeros(size + 64, "uint8")
+    start = -memory.ctypes.data % 64
+    return memory[start : start + size].view(dtype).reshape(shape)
+
+
 def padded(array, rows):
     """`array` with zeros behind, to a length of `rows`."""
     missing = rows - array.shape[0]
     if not missing:
         return array
-    xp: Any = jax.numpy if isinstance(array, jax.Array) else np
-    filler = xp.zeros((missing, *array.shape[1:]), array.dtype)
-    return xp.concatenate([array, filler])
+    shape = rows, *array.shape[1:]
+    if isinstance(array, jax.Array):
+        filler = jax.numpy.zeros((missing, *shape[1:]), array.dtype)
+        return jax.numpy.concatenate([array, filler])
+    longer = zeros(shape, array.dtype)
+    longer[: array.shape[0]] = array
+    return longer
 
 
 def rounded(rows):
