@@ -13,7 +13,9 @@ import numpy as np
 
 # Batches in one super-batch, at most: enough to share the cost of a call.
 GROUP = 64
+# Batches that are gathered at once, and their bytes, at most.
 WIDTH = 16
+WIDTH_BYTES = 8 * 2**20
 GROUP_BYTES = 64 * 2**20
 
 
@@ -87,8 +89,9 @@ class Resident:
 
     def __init__(self, adapter, rows, shuffle, most):
         self.size = adapter.batch_size
-        self._width = min(most, WIDTH)
         self.rows = jax.tree.leaves(rows)[0].shape[0]
+        batch = max(1, size_in_bytes(rows) // self.rows * self.size)
+        self._width = max(1, min(most, WIDTH, WIDTH_BYTES // batch))
         length = rounded(self.rows)
         self._arrays = _keras.put_whole(
             jax.tree.map(lambda a: padded(a, length), rows)
