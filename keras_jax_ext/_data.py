@@ -1,5 +1,6 @@
 """Sources that hand out many batches at a time, already on the device."""
 
+import math
 import os
 from typing import Any
 
@@ -12,7 +13,9 @@ import numpy as np
 
 # Batches in one super-batch, at most: enough to share the cost of a call.
 GROUP = 64
+# Batches that are gathered at once, and their bytes, at most.
 WIDTH = 16
+WIDTH_BYTES = 8 * 2**20
 GROUP_BYTES = 64 * 2**20
 
 
@@ -40,14 +43,28 @@ def fits(data, fraction):
     return size_in_bytes(data) <= fraction * total
 
 
+def zeros(shape, dtype):
+    """NumPy's zeros, where a CPU device can use them without a copy."""
+    # JAX does so with memory that starts at a multiple of 64 bytes.
+    dtype = np.dtype(dtype)
+    size = math.prod(shape) * dtype.itemsize
+    memory = np.zeros(size + 64, "uint8")
+    start = -memory.ctypes.data % 64
+    return memory[start : start + size].view(dtype).reshape(shape)
+
+
 def padded(array, rows):
     """`array` with zeros behind, to a length of `rows`."""
     missing = rows - array.shape[0]
     if not missing:
         return array
-    xp: Any = jax.numpy if isinstance(array, jax.Array) else np
-    filler = xp.zeros((missing, *array.shape[1:]), array.dtype)
-    return xp.concatenate([array, filler])
+    shape = rows, *array.shape[1:]
+    if isinstance(array, jax.Array):
+        filler = jax.numpy.zeros((missing, *shape[1:]), array.dtype)
+        return jax.numpy.concatenate([array, filler])
+    longer = zeros(shape, array.dtype)
+    longer[: array.shape[0]] = array
+    return longer
 
 
 def rounded(rows):
@@ -72,8 +89,9 @@ class Resident:
 
     def __init__(self, adapter, rows, shuffle, most):
         self.size = adapter.batch_size
-        self._width = min(most, WIDTH)
         self.rows = jax.tree.leaves(rows)[0].shape[0]
+        batch = max(1, size_in_bytes(rows) // self.rows * self.size)
+        self._width = max(1, min(most, WIDTH, WIDTH_BYTES // batch))
         length = rounded(self.rows)
         self._arrays = _keras.put_whole(
             jax.tree.map(lambda a: padded(a, length), rows)

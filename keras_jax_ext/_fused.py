@@ -316,7 +316,7 @@ def evaluate(model, iterator, verbose, callbacks):
             if iterator is not getattr(model, "_eval_epoch_iterator", None):
                 iterator.close()
         run.sync()
-    logs = _keras.pythonify_logs(_logs(model, last))
+        logs = _keras.pythonify_logs(_logs(model, last))
     callbacks.on_test_end(logs)
     _keras.release_state(model)
     return logs

@@ -1,9 +1,22 @@
 """Ctrl-C waits while the state of a model changes hands."""
 
+import _thread
 import contextlib
 import signal
 import threading
 from typing import Any
+
+# Seconds after which an interrupt that nobody could hear is sent again.
+AGAIN = 0.01
+
+
+def _send():
+    """Interrupt the main thread, also while it sleeps where that is known."""
+    if hasattr(signal, "pthread_kill"):
+        main: Any = threading.main_thread().ident
+        signal.pthread_kill(main, signal.SIGINT)
+    else:
+        _thread.interrupt_main()
 
 
 class Interrupts:
@@ -14,9 +27,14 @@ class Interrupts:
 
     A context manager: Python's handler is replaced once for a whole `fit`, not
     for each step, and only where a thread may do so.
+
+    Args:
+        deaf: Functions with a bare `except:`, which would swallow the
+            interrupt: it is sent again until they have returned.
     """
 
-    def __init__(self):
+    def __init__(self, *deaf):
+        self._deaf = {function.__code__ for function in deaf}
         self._before: Any = None
         self._held = False
         self._pending = None
@@ -33,11 +51,20 @@ class Interrupts:
         if self._before is not None:
             signal.signal(signal.SIGINT, self._before)
 
-    def _receive(self, *args):
+    def _receive(self, number, frame):
         if self._held:
-            self._pending = args
+            self._pending = number, frame
+        elif self._is_deaf(frame):
+            threading.Timer(AGAIN, _send).start()
         else:
-            self._before(*args)
+            self._before(number, frame)
+
+    def _is_deaf(self, frame):
+        while frame is not None:
+            if frame.f_code in self._deaf:
+                return True
+            frame = frame.f_back
+        return False
 
     @contextlib.contextmanager
     def held(self):

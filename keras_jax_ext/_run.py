@@ -132,7 +132,7 @@ class Run:
         if any(watches_batches(c, mode) for c in every) or not plain:
             self._steps = steps or 1
         self.pieces: list[tuple[int, Any]] = []
-        self._interrupts = Interrupts()
+        self._interrupts = Interrupts(_keras.pythonify_logs)
         self._shown_pieces = self._fetched = 0
         self._flying: collections.deque[Any] = collections.deque()
         self._landed = 0.0

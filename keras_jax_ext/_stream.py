@@ -7,11 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 from keras_jax_ext import _keras
-from keras_jax_ext._data import group_size, is_plain, padded
+from keras_jax_ext._data import group_size, is_plain, zeros
 from keras_jax_ext._pieces import Piece, Single, Stacked
 
 import jax
-import numpy as np
 
 # Batches in one super-batch, at most. Fewer than of arrays: all of them are
 # waited for.
@@ -110,7 +109,7 @@ class Stream:
         try:
             while self._may_read():
                 group = self._collect()
-                piece = self._piece(group) if group else None
+                piece = group.piece() if group else None
                 with self._changed:
                     self._ready.extend([piece] if piece else [])
                     self._busy = False
@@ -136,22 +135,19 @@ class Stream:
 
     def _collect(self):
         """Batches of one shape: as many as come before they are wanted."""
-        group: list[Any] = []
-        most = self._most
-        while self._allowed > 0 and len(group) < most:
+        group = None
+        while self._allowed > 0 and not (group and group.full):
             if self._left_over is not None:
                 batch, self._left_over = self._left_over, None
             else:
                 batch = self._next(group)
                 if batch is None:
                     break
-            if group and _signature(batch) != _signature(group[0]):
+            group = group or _Group(batch, self._most)
+            if _signature(batch) != group.signature:
                 self._left_over = batch
                 break
-            if not group:
-                stackable = is_plain(batch) and not _on_device(batch)
-                most = min(most, group_size(batch)) if stackable else 1
-            group.append(batch)
+            group.add(batch)
             self._allowed -= 1
             since = self._hungry_since
             if since is not None and time.monotonic() - since > GRACE:
@@ -165,24 +161,56 @@ class Stream:
         except StopIteration:
             self._exhausted = True
         except BaseException as error:
-            if not group:
+            if group is None:
                 raise
             # What came before it is still good.
             self._error, self._exhausted = error, True
         return None
 
-    def _piece(self, group):
-        if len(group) == 1:
-            return Piece(Single(_keras.put(group[0], stacked=False)), 0, 1)
-        return Piece(Stacked(self._stack(group)), 0, len(group))
 
-    def _stack(self, group):
-        """One array of all batches, as long as the largest group's."""
-        length = min(self._most, group_size(group[0]))
-        stacked = jax.tree.map(lambda *arrays: np.stack(arrays), *group)
-        return _keras.put(
-            jax.tree.map(lambda a: padded(a, length), stacked), stacked=True
-        )
+class _Group:
+    """Batches of one shape, to be stacked.
+
+    They are copied as they come: a source may fill the same arrays again.
+
+    Args:
+        first: The first of them; to be added too.
+        most: Integer, how many at most.
+    """
+
+    def __init__(self, first, most):
+        self.signature = _signature(first)
+        self._steps = 0
+        self._most = 1
+        self._arrays = None
+        if is_plain(first) and not _on_device(first):
+            self._most = min(most, group_size(first))
+            self._arrays = jax.tree.map(
+                lambda a: zeros((self._most, *a.shape), a.dtype), first
+            )
+        self._alone = first
+
+    @property
+    def full(self):
+        return self._steps == self._most
+
+    def add(self, batch):
+        if self._arrays is not None:
+            jax.tree.map(self._copy, self._arrays, batch)
+        self._steps += 1
+
+    def _copy(self, stacked, array):
+        stacked[self._steps] = array
+
+    def piece(self):
+        """The batches on the device."""
+        if self._steps > 1:
+            arrays = _keras.put(self._arrays, stacked=True)
+            return Piece(Stacked(arrays), 0, self._steps)
+        batch = self._alone
+        if self._arrays is not None:
+            batch = jax.tree.map(lambda a: a[0], self._arrays)
+        return Piece(Single(_keras.put(batch, stacked=False)), 0, 1)
 
 
 def _on_device(batch):

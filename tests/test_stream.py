@@ -46,6 +46,18 @@ def test_every_batch_is_handed_out_once_and_in_order(count, limit):
     assert reading_threads() == []
 
 
+def test_a_source_may_fill_the_same_array_again():
+    def source():
+        rows = np.empty((4, 2), "float32")
+        for i in range(3 * GROUP):
+            rows[:] = i
+            yield (rows,)
+
+    stream = Stream(source())
+    assert read(stream)[0] == list(range(3 * GROUP))
+    stream.close()
+
+
 def test_batches_that_are_waiting_come_together():
     stream = Stream(batches(40))
     stream.allow(40)

@@ -1,0 +1,71 @@
+"""A fit holds one copy of the weights and one of the data."""
+
+import gc
+
+import keras_jax_ext as kje
+from keras_jax_ext._data import padded, zeros
+
+import jax
+import keras
+import numpy as np
+
+# Shapes that no array of another test has.
+ROWS, WIDTH, UNITS = 1021, 53, 47
+X = np.ones((ROWS, WIDTH), "float32")
+Y = np.ones((ROWS, UNITS), "float32")
+
+
+class Census(keras.callbacks.Callback):
+    """Counts the arrays of a shape that are alive after each epoch."""
+
+    def __init__(self, matches):
+        super().__init__()
+        self.matches, self.counts = matches, []
+
+    def on_epoch_end(self, epoch, logs=None):
+        gc.collect()
+        alive = [a for a in jax.live_arrays() if self.matches(a.shape)]
+        self.counts.append(len(alive))
+
+
+def make():
+    model = kje.Sequential([keras.Input((WIDTH,)), keras.layers.Dense(UNITS)])
+    model.compile("adam", "mse")
+    return model
+
+
+def test_fit_gives_its_buffers_away_and_holds_no_second_copy():
+    model = make()
+    model.fit(X, Y, verbose=0)
+    variables = [*model.trainable_variables, *model.optimizer.variables]
+    before = [v.value for v in variables]
+    census = Census(lambda shape: shape == (WIDTH, UNITS))
+    model.fit(X, Y, epochs=2, verbose=0, callbacks=[census])
+    assert all(value.is_deleted() for value in before)
+    # The kernel, and Adam's two moments of it.
+    assert census.counts == [3, 3]
+    model.evaluate(X, Y, verbose=0)
+    model.predict(X, verbose=0)
+    gc.collect()
+    assert sum(a.shape == (WIDTH, UNITS) for a in jax.live_arrays()) == 3
+
+
+def test_the_data_are_on_the_device_once_and_leave_it_with_fit():
+    model = make()
+    census = Census(lambda s: len(s) == 2 and s[0] >= ROWS and s[1] == WIDTH)
+    model.fit(X, Y, epochs=2, verbose=0, callbacks=[census])
+    assert census.counts == [1, 1]
+    del model
+    census.on_epoch_end(2)
+    assert census.counts[-1] == 0
+
+
+def test_longer_arrays_are_used_by_the_device_as_they_are():
+    longer = padded(X, ROWS + 3)
+    np.testing.assert_array_equal(longer[:ROWS], X)
+    assert not longer[ROWS:].any()
+    for array in (longer, zeros((3, 5), "float16")):
+        assert array.ctypes.data % 64 == 0
+    cpu = jax.devices("cpu")[0]
+    put = jax.device_put(longer, cpu)
+    assert put.unsafe_buffer_pointer() == longer.ctypes.data
