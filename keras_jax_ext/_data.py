@@ -88,6 +88,7 @@ class Resident:
     """
 
     def __init__(self, adapter, rows, shuffle, most):
+        self._adapter = adapter
         self.size = adapter.batch_size
         self.rows = jax.tree.leaves(rows)[0].shape[0]
         batch = max(1, size_in_bytes(rows) // self.rows * self.size)
@@ -108,7 +109,6 @@ class Resident:
                 batch_size=self.rows if whole else self.size,
                 shuffle=shuffle,
             )
-            _follow_epochs(adapter, self._numbers)
 
     def open(self):
         """Begin a pass.
@@ -122,6 +122,7 @@ class Resident:
         """Return the rows in the order of a new pass."""
         order = self._order
         if self._numbers:
+            _keras.share_epoch(self._adapter, self._numbers)
             drawn: Any = jax.tree.leaves(
                 list(self._numbers.get_numpy_iterator())
             )
@@ -130,17 +131,6 @@ class Resident:
         left = self.rows % self.size
         order = _keras.put_whole(order)
         return Rows(self._arrays, order, self.size, left, self._width)
-
-
-def _follow_epochs(adapter, follower):
-    """Let an adapter end its epochs with those of another."""
-    end = adapter.on_epoch_end
-
-    def both():
-        end()
-        follower.on_epoch_end()
-
-    adapter.on_epoch_end = both
 
 
 class _RowCursor:

@@ -86,6 +86,7 @@ from keras_jax_ext._keras.training import (
     pythonify_logs as pythonify_logs,
     release_state as release_state,
     should_validate as should_validate,
+    share_epoch as share_epoch,
     steps_log_metrics as steps_log_metrics,
     train_validation_split as train_validation_split,
     write as write,

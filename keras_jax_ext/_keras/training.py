@@ -101,6 +101,13 @@ def all_rows(adapter, data, options):
     return next(iter(whole.get_jax_iterator()))
 
 
+def share_epoch(adapter, other):
+    """Let another adapter shuffle as this one would now."""
+    # Keras 3.15 shuffles by NumPy's stream, 3.16 by the number of the epoch.
+    if hasattr(adapter, "_epoch"):
+        other._epoch = adapter._epoch
+
+
 def build(model, epoch_iterator):
     """Build what `fit` and `evaluate` need, from one batch of the data."""
     # Keras 3.16 renamed the method that decides whether there is need.
