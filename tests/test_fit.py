@@ -61,6 +61,25 @@ def test_fit_gives_the_weights_and_history_of_stock(options):
     assert_same(ours[1], stock[1])
 
 
+@pytest.mark.parametrize("model_class", [keras.Model, Fused])
+def test_the_most_epochs_and_steps_that_keras_allows_are_kept(model_class):
+    model = make(model_class)
+    keras.config.set_max_epochs(2)
+    keras.config.set_max_steps_per_epoch(3)
+    try:
+        with pytest.warns(UserWarning) as told:
+            model.fit(X, Y, epochs=9, verbose=0)
+    finally:
+        keras.config.set_max_epochs(None)
+        keras.config.set_max_steps_per_epoch(None)
+    assert sorted({str(w.message) for w in told}) == [
+        "Limiting epochs to 2",
+        "Limiting steps_per_epoch to 3",
+    ]
+    assert len(model.history.epoch) == 2
+    assert int(model.optimizer.iterations.value) == 6
+
+
 def test_an_integer_of_steps_per_execution_keeps_keras_calls():
     stock = Recorder()
     fit(make(keras.Model, steps_per_execution=3), callbacks=[stock])

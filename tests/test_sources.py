@@ -5,7 +5,6 @@ import threading
 import traceback
 
 import keras_jax_ext as kje
-from keras_jax_ext._stream import GROUP
 
 import keras
 import numpy as np
@@ -156,29 +155,3 @@ def test_an_error_in_a_generator_arrives_with_its_traceback(method):
     assert reading_threads() == []
     steps = 3 if method == "fit" else 0
     assert int(model.optimizer.iterations.value) == steps
-
-
-def test_a_source_is_read_a_stated_number_of_super_batches_ahead():
-    """Two wait, one is made and two are run: what the memory is bound to."""
-    drawn, trained = [], []
-
-    class Watch(keras.callbacks.Callback):
-        def on_train_batch_end(self, batch, logs=None):
-            int(self.model.optimizer.iterations.value)
-            trained.append(len(drawn) - batch)
-
-    def batches():
-        while True:
-            drawn.append(1)
-            yield X[:BATCH], Y[:BATCH]
-
-    model = make()
-    model.fit(
-        batches(),
-        steps_per_epoch=40 * GROUP,
-        shuffle=False,
-        verbose=0,
-        callbacks=[Watch()],
-    )
-    assert len(trained) == 40 * GROUP
-    assert max(trained) <= 5 * GROUP
