@@ -67,7 +67,7 @@ def test_the_most_epochs_and_steps_that_keras_allows_are_kept(model_class):
     keras.config.set_max_epochs(2)
     keras.config.set_max_steps_per_epoch(3)
     try:
-        with pytest.warns(UserWarning) as told:
+        with pytest.warns(UserWarning, match="Limiting") as told:
             model.fit(X, Y, epochs=9, verbose=0)
     finally:
         keras.config.set_max_epochs(None)
