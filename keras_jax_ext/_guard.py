@@ -6,6 +6,7 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 from keras_jax_ext import _keras
+from keras_jax_ext._jaxprs import calls_python
 
 import jax
 import keras
@@ -116,7 +117,7 @@ def guarded(model, function, kind):
                 iterator = itertools.chain([data], iterator)
                 # The step itself finds this trace again.
                 jaxpr = compiled.trace(state, data).jaxpr
-                calls_back = _calls_back(jaxpr.jaxpr)
+                calls_back = calls_python(jaxpr.jaxpr)
             if several or calls_back or _checks_values():
                 # These may fail when the buffers are already given away.
                 kept = _copy(state)
@@ -143,15 +144,3 @@ def _checks_values():
     """Whether JAX raises for a NaN, after the step."""
     config: Any = jax.config
     return config.jax_debug_nans or config.jax_debug_infs
-
-
-def _calls_back(jaxpr):
-    """Whether a program calls Python while it runs, which may raise."""
-    for equation in jaxpr.eqns:
-        if "callback" in equation.primitive.name:
-            return True
-        for inner in jax.tree.leaves(list(equation.params.values())):
-            inner = getattr(inner, "jaxpr", inner)
-            if hasattr(inner, "eqns") and _calls_back(inner):
-                return True
-    return False

@@ -6,13 +6,11 @@ JAX only. A step is `step(state, batch) -> (outputs, state)`.
 from typing import Any
 
 from keras_jax_ext._convolutions import canonical
+from keras_jax_ext._jaxprs import calls_python
 from keras_jax_ext._pieces import Rows
 
 import jax
 from jax import lax
-
-CALLBACKS = ("pure_callback", "io_callback", "debug_callback")
-
 
 # Steps whose outputs one execution keeps, and their bytes, at most.
 CAPACITY = 64
@@ -125,18 +123,6 @@ def fuse(step, place):
         return kept, *lax.cond(rest, end, skip, state)
 
     return run
-
-
-def calls_python(jaxpr):
-    """Whether a program calls back into Python, and so can fail midway."""
-    for equation in jaxpr.eqns:
-        if equation.primitive.name in CALLBACKS:
-            return True
-        for value in jax.tree.leaves(equation.params):
-            inner = getattr(value, "jaxpr", value)
-            if hasattr(inner, "eqns") and calls_python(inner):
-                return True
-    return False
 
 
 class Program:
