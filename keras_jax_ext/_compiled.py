@@ -113,10 +113,10 @@ class Compiled:
             return
         whole = {"loss": "losses.Loss", "metrics": "metrics.Function"}
         raise ValueError(
-            "A function of (y_true, y_pred) is called once for each output, "
-            f"and the labels have another structure. Received: {argument}="
-            f"{spec!r}. For one over the whole output write "
-            f"keras_jax_ext.{whole[argument]}(fn)."
+            "A function of (y_true, y_pred) is called once for each output. "
+            f"Received: {argument}={spec!r}, which raised "
+            f"{type(error).__name__}: {error}\nFor one over the whole output "
+            f"write keras_jax_ext.{whole[argument]}(fn)."
         ) from error
 
     def _build(self, parts, given):

@@ -1,15 +1,20 @@
 """What a model does for an optax transformation: the loss, other weights."""
 
 import contextlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keras_jax_ext import _keras, optimizers
 
 import jax
 import keras
 
+if TYPE_CHECKING:
+    _Base: Any = None  # a keras.Model
+else:
+    _Base = object
 
-class OptaxTraining(keras.Model):
+
+class OptaxTraining(_Base):
     """Mixin that gives optax transformations what they need of a model.
 
     `compile` accepts them. The train step hands the loss to those that

@@ -353,6 +353,16 @@ def test_a_function_of_labels_and_outputs_names_the_way_to_the_whole():
         fit(model, X, Y)
 
 
+def test_what_a_function_raised_is_told():
+    def refuse(y_true, y_pred):
+        raise ValueError("not today")
+
+    model = Pair()
+    model.compile("sgd", loss=[refuse, refuse])
+    with pytest.raises(ValueError, match="ValueError: not today"):
+        fit(model, X, [Y, Y])
+
+
 class Report(kje.Layer):
     """Reports in `when`, declared in the classic way."""
 

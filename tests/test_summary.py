@@ -202,6 +202,21 @@ def test_a_stack_is_built_by_a_sample_of_the_right_dtype():
     assert model.built
 
 
+def test_a_stack_without_symbolic_inputs_is_printed_as_in_keras():
+    class Entry(keras.layers.Layer):
+        def call(self, inputs):
+            return inputs["a"]
+
+    texts = []
+    for cls in (keras.Sequential, kje.Sequential):
+        layers = [Entry(name="entry"), keras.layers.Dense(3, name="out")]
+        model = cls(layers, name="stack")
+        model({"a": np.ones((3, 2)), "b": np.ones((3, 2))})
+        texts.append(text_of(model))
+    assert texts[0] == texts[1]
+    assert "(3, 3)" in texts[0]
+
+
 def test_an_extended_model_takes_a_sample():
     model = kje.extend(classic(keras, "subclassed"))
     (row,) = cells(text_of(model, zeros(5, 3), depth=1))

@@ -97,7 +97,9 @@ def _known_inputs(model):
     if getattr(model, "_declares", False):
         return _frame.declarations(model).signature if model.built else None
     if isinstance(model, keras.Sequential):
-        return ((model.inputs[0],), {}) if model.built else None
+        # Keras raises where it built the layers one by one.
+        inputs = getattr(model, "inputs", None)
+        return ((inputs[0],), {}) if inputs else None
     if isinstance(model, _keras.Functional):
         return (model.input,), {}
     return None
