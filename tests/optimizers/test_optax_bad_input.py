@@ -73,7 +73,7 @@ def test_at_construction(make, error, match):
     [
         (3, "Could not interpret optimizer identifier: 3"),
         (optax.adam, r"Call it, `adam\(learning_rate=1e-3\)`"),
-        (optax.GradientTransformation, "Could not interpret"),
+        (optax.MultiSteps, r"Call it, `MultiSteps\("),
     ],
 )
 def test_what_is_no_optimizer_leaves_a_compiled_model(optimizer, match):
@@ -196,7 +196,7 @@ def test_an_update_of_optax_that_fails_in_the_first_step():
     # Not traced at the build: all of it is optax's, and names no argument.
     model = model_with(optax.contrib.scale_by_muon())
     before = model.get_weights()
-    with pytest.raises(ValueError, match=f"{FAILED}.*'kernel': 'float32"):
+    with pytest.raises(ValueError, match=f"(?s){FAILED}.*'kernel': 'float32"):
         model.fit(X, X[:, :1], verbose=0)
     assert_equal(before, model.get_weights())
     model.compile(optax.sgd(0.1), "mse")
