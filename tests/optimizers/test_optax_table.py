@@ -4,6 +4,7 @@ import functools
 import inspect
 
 import keras_jax_ext as kje
+from keras_jax_ext import optax as recorded
 from keras_jax_ext import optimizers
 from keras_jax_ext._optax import recording
 
@@ -222,7 +223,7 @@ def by_hand(transformation, given, steps=4):
         params, state = by_hand_step(
             transformation.update, given, gradients, state, params
         )
-    return [params["first"]["kernel"], params["second"]["bias"]]
+    return [params["first"]["kernel"], params["second"]["bias"]], state
 
 
 def weights(model):
@@ -241,7 +242,7 @@ def trained_and_restored(model, make):
 
     held = [v.value for v in (*model.optimizer.variables, *model.weights)]
     fit(model, 2, 4)
-    assert all(value.is_deleted() for value in held[1:]), "not donated"
+    assert all(value.is_deleted() for value in held), "not donated"
     whole = weights(model)
 
     again = optimizers.OptaxOptimizer(make())
@@ -265,8 +266,21 @@ def check(model, name, tolerance):
     given = GIVEN.get(name, ())
     assert set(given) <= set(model.optimizer.needs_loss)
     assert bool(given) == bool(model.optimizer.needs_loss)
-    for a, b in zip(whole, by_hand(make(name), given), strict=True):
+    hand, state = by_hand(make(name), given)
+    ours = model.optimizer._bridge.slots.read()
+    assert jax.tree.structure(ours) == jax.tree.structure(state)
+    whole += map(plain, jax.tree.leaves(ours))
+    hand += map(plain, jax.tree.leaves(state))
+    for a, b in zip(whole, hand, strict=True):
         np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
+
+
+def plain(leaf):
+    """Typed keys as their data."""
+    typed = jax.dtypes.prng_key
+    if jax.numpy.issubdtype(jax.numpy.asarray(leaf).dtype, typed):
+        return jax.random.key_data(leaf)
+    return leaf
 
 
 @pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning")
@@ -294,10 +308,64 @@ KEYS = {
 def test_numbers_are_drawn_from_any_kind_of_key(kind, unfused):
     whole, restored = trained_and_restored(unfused, KEYS[kind])
     given = ("obj_fn",) if "hessian" in kind else ()
-    hand = by_hand(KEYS[kind](), given)
+    hand, _ = by_hand(KEYS[kind](), given)
     for a, b, c in zip(whole, restored, hand, strict=True):
         np.testing.assert_array_equal(a, b)
         np.testing.assert_allclose(a, c, rtol=1e-6, atol=1e-6)
+
+
+ARGUMENTS = {
+    "boundaries": [2],
+    "boundaries_and_scales": {2: 0.5},
+    "cosine_kwargs": [
+        {
+            "init_value": 0.0,
+            "peak_value": v,
+            "decay_steps": 2,
+            "warmup_steps": 1,
+        }
+        for v in (0.2, 0.1, 0.05)
+    ],
+    "decay_rate": 0.5,
+    "decay_steps": 3,
+    "end_value": 0.01,
+    "init_value": 0.1,
+    "interpolate_type": "cosine",
+    "peak_value": 0.3,
+    "power": 2,
+    "schedules": [optax.linear_schedule(0.2, 0.1, 2), lambda step: 0.05],
+    "transition_steps": 3,
+    "value": 0.1,
+    "warmup_steps": 1,
+}
+SCHEDULES = [
+    name
+    for name, value in recording.public_names().items()
+    if name.partition(".")[2].endswith(("_schedule", "decay", "_schedules"))
+    and name.startswith("schedules.")
+]
+
+
+def schedule_of(name):
+    function = recording.public_names()[name]
+    names = inspect.signature(function).parameters
+    named = {n: v for n, v in ARGUMENTS.items() if n in names}
+    return function(**named)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_schedule_runs_as_in_optax_and_shows_its_rate(name, unfused):
+    schedule = schedule_of(name)
+    whole, restored = trained_and_restored(
+        unfused, lambda: recorded.sgd(schedule)
+    )
+    hand, _ = by_hand(optax.sgd(schedule), ())
+    for a, b, c in zip(whole, restored, hand, strict=True):
+        np.testing.assert_array_equal(a, b)
+        np.testing.assert_allclose(a, c, rtol=1e-6, atol=1e-6)
+    assert len({float(schedule(i)) for i in range(4)}) > 1 or "const" in name
+    rate = float(unfused.optimizer.learning_rate)
+    assert rate == pytest.approx(float(schedule(4)), rel=1e-6)
 
 
 def test_every_name_that_is_skipped_or_made_exists():
@@ -306,4 +374,5 @@ def test_every_name_that_is_skipped_or_made_exists():
 
 def test_the_table_covers_what_optax_has_today():
     assert len(NAMES) > 120
+    assert len(SCHEDULES) >= 14
     assert {"adam", "nadamw", "contrib.muon", "scale_by_yogi"} <= set(NAMES)
