@@ -3,6 +3,7 @@
 JAX only. A step is `step(state, batch) -> (outputs, state)`.
 """
 
+import functools
 from typing import Any
 
 from keras_jax_ext._convolutions import canonical
@@ -66,12 +67,18 @@ def fuse(step, place):
         `capacity=None`, `outputs` are the last step's; with an integer they
         are every step's, on a new first axis of that length.
     """
+
     # Traced once for the shapes below; the loop then finds it in the cache.
-    step = jax.jit(step, inline=True)
-    inner = canonical(step) if jax.default_backend() == "cpu" else step
+    # A function of its own: JAX takes equal ones for the same, and a model's
+    # method is equal to itself as it was before another `compile`.
+    @functools.partial(jax.jit, inline=True)
+    def own(state, batch):
+        return step(state, batch)
+
+    inner = canonical(own) if jax.default_backend() == "cpu" else own
 
     def shapes(state, batch):
-        return jax.eval_shape(step, state, batch)[0]
+        return jax.eval_shape(own, state, batch)[0]
 
     def run(state, data, start, count, rest, capacity):
         def read(i):

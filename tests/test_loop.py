@@ -77,6 +77,27 @@ def test_one_program_serves_any_number_of_steps():
     assert traces == [(5, 2)]
 
 
+def test_a_method_is_traced_anew_for_a_new_program():
+    class Model:
+        rate = 1.0
+
+        def step(self, state, batch):
+            return {}, [state[0] - self.rate]
+
+    def run():
+        state = new()(zeros(), Piece(Single(DATA[:5]), 0, 1))[2]
+        return float(state[0][0])
+
+    def new():
+        held.append(Program(model.step, place=lambda batch: batch))
+        return held[-1]
+
+    model, held = Model(), []
+    assert run() == -1.0
+    model.rate = 3.0  # as `compile` with another optimizer does
+    assert run() == -3.0
+
+
 def test_the_state_is_donated():
     state = zeros()
     program()(state, Piece(Single(DATA[:5]), 0, 1))

@@ -4,6 +4,7 @@ import functools
 import inspect
 import types
 
+_KNOWN = ("optax", "jax", "keras", "keras_jax_ext", "numpy", "functools")
 EXTRA_ARGUMENTS = ("value", "grad", "value_fn", "obj_fn", "grad_fn")
 
 
@@ -21,21 +22,21 @@ def may_ask(update):
 
     Transformations are closures over closures. Where all of them are optax's
     and none names an extra argument, nothing has to be traced to know that
-    none is needed: tracing takes most of the time of a build.
+    none is needed: tracing takes most of the time of a build. What a user
+    wrote is traced in any case, since it may fail.
     """
     return any(_asks(function) for function in _reachable(update))
 
 
 def _asks(function):
+    package = (function.__module__ or "").partition(".")[0]
+    if package not in _KNOWN:
+        return True
     try:
-        parameters = inspect.signature(function).parameters.values()
+        parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):  # built-in, without a signature
         return False
-    foreign = not (function.__module__ or "").startswith("optax.")
-    return any(
-        p.name in EXTRA_ARGUMENTS or (foreign and p.kind is p.VAR_KEYWORD)
-        for p in parameters
-    )
+    return any(name in EXTRA_ARGUMENTS for name in parameters)
 
 
 def _reachable(start):

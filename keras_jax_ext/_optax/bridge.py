@@ -113,7 +113,7 @@ class Bridge:
         except Exception as e:
             raise ValueError(
                 "`init` of the optax transformation failed on the variables "
-                f"of this model ({e}). Received: {_shapes(params)}. Masks and "
+                f"of this model ({e}). Received: {_types(params)}. Masks and "
                 "labels must fit this tree: make them with "
                 "`kje.optimizers.mask_by_path` and `label_by_path`."
             ) from e
@@ -168,7 +168,7 @@ class Bridge:
         for names in ((), ("value",), asking.EXTRA_ARGUMENTS):
             extra = {n: every[n] for n in names if n in accepted}
             try:
-                _, after = jax.eval_shape(
+                after = jax.eval_shape(
                     lambda g, s, p, extra=extra: self._update(g, s, p, extra),
                     params,
                     state,
@@ -177,21 +177,9 @@ class Bridge:
             except Exception as e:  # whatever optax or a user's code raises
                 causes.append(e)
                 continue
-            self._check_structure(state, after)
+            _check_forms((params, state), after)
             return tuple(extra)
-        raise ValueError(
-            "`update` of the optax transformation failed on gradients of "
-            f"this model ({causes[0]}). Received: gradients={_shapes(params)}."
-        ) from causes[0]
-
-    def _check_structure(self, before, after):
-        structures: list[Any] = [jax.tree.structure(t) for t in (before, after)]
-        if structures[0] != structures[1]:
-            raise ValueError(
-                "`update` of an optax transformation must return a state of "
-                "the structure that `init` made. Received: "
-                f"{structures[1]} after {structures[0]}."
-            )
+        raise _update_failed(causes[0], params) from causes[0]
 
     def step(self, gradients, given=None):
         """Update the model's variables and the state.
@@ -209,12 +197,18 @@ class Bridge:
             else jnp.asarray(g, v.dtype)
             for g, v in zip(gradients, variables, strict=True)
         ]
-        params, state = self._update(
-            self.parameters.tree(gradients),
-            self.slots.read(),
-            self.parameters.tree([v.value for v in variables]),
-            self._extra(given),
-        )
+        params = self.parameters.tree([v.value for v in variables])
+        before, extra = self.slots.read(), self._extra(given)
+        try:
+            after = self._update(
+                self.parameters.tree(gradients), before, params, extra
+            )
+        except FloatingPointError:  # found by JAX's debug mode
+            raise
+        except Exception as e:  # whatever optax or a user's code raises
+            raise _update_failed(e, params) from e
+        _check_forms((params, before), after)
+        params, state = after
         for i, value in enumerate(self.parameters.values(params)):
             if i not in missing:
                 variables[i].assign(value)
@@ -275,7 +269,40 @@ class Bridge:
         return {name: every[name] for name in self.needs}
 
 
-def _shapes(params):
+def _update_failed(cause, params):
+    return ValueError(
+        "`update` of the optax transformation failed on gradients of this "
+        f"model ({cause}). Received: gradients={_types(params)}."
+    )
+
+
+def _check_forms(before, after):
+    """Raise if what an update returned cannot replace what was there."""
+    names = "parameters", "state"
+    for what, old, new in zip(names, before, after, strict=True):
+        structures: list[Any] = [
+            jax.tree.structure(tree) for tree in (old, new)
+        ]
+        if structures[0] != structures[1] or any(
+            map(_differ, jax.tree.leaves(old), jax.tree.leaves(new))
+        ):
+            raise ValueError(
+                "`update` of an optax transformation must keep the structure, "
+                f"shapes and kinds of its {what}. Received: {_types(new)} "
+                f"after {_types(old)}."
+            )
+
+
+def _differ(before, after):
+    """Whether `after` cannot be kept where `before` was."""
+    before, after = jax.typeof(before), jax.typeof(after)
+    cut = jnp.issubdtype(before.dtype, jnp.integer) and jnp.issubdtype(
+        after.dtype, jnp.inexact
+    )
+    return cut or before.shape != after.shape
+
+
+def _types(tree):
     """A tree of arrays for a message: a line, shortened."""
-    text = str(jax.tree.map(lambda p: tuple(p.shape), params))
+    text = str(jax.tree.map(lambda leaf: str(jax.typeof(leaf)), tree))
     return text if len(text) < 500 else f"{text[:500]}..."

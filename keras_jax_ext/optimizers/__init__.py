@@ -55,12 +55,16 @@ def get(identifier):
         return identifier
     if is_transformation(identifier):
         return OptaxOptimizer(identifier)
-    if inspect.isfunction(identifier):
+    is_class = inspect.isclass(identifier)
+    if inspect.isfunction(identifier) or (
+        is_class and identifier.__module__.startswith("optax.")
+    ):
         name = identifier.__name__
         raise ValueError(
             "An optimizer must be an optax transformation or a Keras "
-            f"optimizer, not a function. Received: identifier={identifier}. "
-            f"Call it, `{name}(learning_rate=1e-3)`, or wrap it, "
+            "optimizer, not what makes one. Received: "
+            f"identifier={identifier}. Call it, "
+            f"`{name}(learning_rate=1e-3)`, or wrap it, "
             f"`kje.optimizers.OptaxOptimizer({name}, learning_rate=1e-3)`."
         )
     return keras.optimizers.get(identifier)

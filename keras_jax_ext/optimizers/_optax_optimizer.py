@@ -277,7 +277,7 @@ class OptaxOptimizer(keras.optimizers.Optimizer):
         if self._bridge is None:
             return 0
         counts = self._bridge.slots.find("count")
-        return counts[-1] if counts else None
+        return counts[-1].value if counts else None
 
     def _rate_in_state(self):
         if self._bridge is None:
