@@ -286,7 +286,9 @@ def plain(leaf):
 @pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning")
 @pytest.mark.parametrize("name", [n for n in NAMES if n not in SKIPPED])
 def test_fit_is_a_loop_over_optax_and_survives_a_file(name, unfused):
-    check(unfused, name, tolerance=1e-6 if name in ROUNDED else 0)
+    # The value of the loss is a sum, in an order that the compiler chooses.
+    rounded = name in ROUNDED or name in GIVEN
+    check(unfused, name, tolerance=1e-6 if rounded else 0)
 
 
 @pytest.mark.parametrize("name", ["adamw", "lamb", "contrib.muon"])
