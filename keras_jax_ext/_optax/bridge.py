@@ -91,9 +91,14 @@ class Bridge:
     def __init__(self, transformation, variables):
         self.transformation = transformation
         self.variables = list(variables)
-        self.parameters = Parameters(variables)
-        params = self.parameters.tree([v.value for v in variables])
-        state = self._init(params)
+        values = [v.value for v in variables]
+        try:
+            self.parameters = Parameters(variables)
+            state = self._init(params := self.parameters.tree(values))
+        except ValueError:
+            # JAX visits the masks and labels of a user in plain order.
+            self.parameters = Parameters(variables, part=str)
+            state = self._init(params := self.parameters.tree(values))
         if nodes_of(optax.MonitorState, state):
             state = self._measured(params, state)
         self.slots = Slots(state, self.parameters)
