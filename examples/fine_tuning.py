@@ -63,7 +63,7 @@ def fine_tuning(rates):
 def picture(losses, rates, updates):
     """The loss of each epoch beside the learning rate of each update."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5))
-    left.semilogy(range(1, len(losses) + 1), losses, marker=".")
+    left.plot(range(1, len(losses) + 1), losses, marker=".")
     left.set(xlabel="epoch", ylabel="loss")
     at = np.arange(updates)
     for label, rate in rates.items():
