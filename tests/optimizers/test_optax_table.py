@@ -103,6 +103,7 @@ GIVEN = {
     "contrib.momo": ("value",),
     "contrib.momo_adam": ("value",),
     "contrib.reduce_on_plateau": ("value",),
+    "contrib.sam": ("grad_fn",),  # for the opaque mode, optional
     "contrib.sophia": ("obj_fn",),
 }
 # JAX 0.12 rounds once where these multiply and add.
