@@ -1,8 +1,8 @@
 """Fine-tuning: a frozen stem, two learning rates, a schedule, MultiSteps.
 
 A network learns even digits, then odd ones: the first layer stays as it is,
-the second one moves slowly, the new head moves fast. The file holds the
-optimizer too.
+the second one moves slowly, the new head moves fast. The file of weights holds
+the optimizer too; the picture has the loss and the rate of each label.
 
 Run: python examples/fine_tuning.py --out out
 """
@@ -17,6 +17,7 @@ import pathlib
 from keras_jax_ext import optax
 
 import keras
+import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_digits
 
@@ -33,23 +34,44 @@ def network(trunk):
     return kje.Sequential([*trunk, head])
 
 
-def fine_tuning(steps):
-    """The stem frozen, the trunk at a tenth of the head's learning rate."""
-    schedule = optax.warmup_cosine_decay_schedule(0, 1e-2, steps // 10, steps)
-    slow = optax.warmup_cosine_decay_schedule(0, 1e-3, steps // 10, steps)
+def schedules(updates):
+    """Learning rates by label: the trunk has a tenth of the head's."""
+    return {
+        label: optax.warmup_cosine_decay_schedule(
+            0, peak, updates // 10, updates
+        )
+        for label, peak in (("slow", 1e-3), ("fast", 1e-2))
+    }
+
+
+def fine_tuning(rates):
+    """The stem frozen, an Adam with a rate of its own for each other label."""
     labels = kje.optimizers.label_by_path(
         {"*stem/*": "frozen", "*trunk/*": "slow"}, default="fast"
     )
     transformation = optax.partition(
         {
             "frozen": optax.set_to_zero(),
-            "slow": optax.adam(slow),
-            "fast": optax.adam(schedule),
+            **{label: optax.adam(rate) for label, rate in rates.items()},
         },
         labels,
     )
     # Updates once in two batches, with the mean of their gradients.
     return optax.MultiSteps(transformation, 2)
+
+
+def picture(losses, rates, updates):
+    """The loss of each epoch beside the learning rate of each update."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5))
+    left.plot(range(1, len(losses) + 1), losses, marker=".")
+    left.set(xlabel="epoch", ylabel="loss")
+    at = np.arange(updates)
+    for label, rate in rates.items():
+        right.semilogy(at[1:], rate(at)[1:], label=label)
+    right.set(xlabel="update", ylabel="learning rate")
+    right.legend(title="label")
+    figure.tight_layout()
+    return figure
 
 
 def main(argv=None):
@@ -72,9 +94,10 @@ def main(argv=None):
     x, y = digits(1)
     stem = np.array(trunk[0].kernel.value)
     model = network(trunk)
-    steps = arguments.epochs * (len(x) // 32 + 1) // 2
+    updates = arguments.epochs * (len(x) // 32 + 1) // 2
+    rates = schedules(updates)
     model.compile(
-        fine_tuning(steps),
+        fine_tuning(rates),
         "sparse_categorical_crossentropy",
         metrics=["accuracy"],
     )
@@ -87,6 +110,8 @@ def main(argv=None):
     print(f"the frozen stem is unchanged: {unchanged}")
     arguments.out.mkdir(parents=True, exist_ok=True)
     model.save_weights(arguments.out / "fine_tuning.weights.h5")
+    figure = picture(history["loss"], rates, updates)
+    figure.savefig(arguments.out / "fine_tuning.png", dpi=150)
 
 
 if __name__ == "__main__":

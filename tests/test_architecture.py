@@ -69,7 +69,7 @@ BUDGETS = {
     "_fused": 350,
     "_summary": 600,
     "layers": 260,
-    "_optax": 1030,
+    "_optax": 1070,
     "losses": 460,
     "metrics": 250,
     "optimizers": 780,

@@ -48,6 +48,7 @@ def test_fine_tuning(tmp_path, capsys):
     assert "the frozen stem is unchanged: True" in printed
     first, last = map(float, re.findall(r"(0\.\d+) (?:after|in)", printed))
     assert last > first
+    assert (tmp_path / "fine_tuning.png").exists()
 
 
 def test_variational_autoencoder(tmp_path):

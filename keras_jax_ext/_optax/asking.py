@@ -4,7 +4,8 @@ import functools
 import inspect
 import types
 
-_KNOWN = ("optax", "jax", "keras", "keras_jax_ext", "numpy", "functools")
+_ARRAYS = ("jax", "keras", "numpy", "functools")
+_KNOWN = ("optax", "keras_jax_ext", *_ARRAYS)
 EXTRA_ARGUMENTS = ("value", "grad", "value_fn", "obj_fn", "grad_fn")
 
 
@@ -28,15 +29,33 @@ def may_ask(update):
     return any(_asks(function) for function in _reachable(update))
 
 
+def may_use(update):
+    """Names of the extra arguments that it can do without: with a default."""
+    return tuple(
+        parameter.name
+        for function in _reachable(update)
+        if _package(function) not in _ARRAYS
+        for parameter in _parameters(function)
+        if parameter.name in EXTRA_ARGUMENTS
+        and parameter.default is not parameter.empty
+    )
+
+
 def _asks(function):
-    package = (function.__module__ or "").partition(".")[0]
-    if package not in _KNOWN:
+    if _package(function) not in _KNOWN:
         return True
+    return any(p.name in EXTRA_ARGUMENTS for p in _parameters(function))
+
+
+def _package(function):
+    return (function.__module__ or "").partition(".")[0]
+
+
+def _parameters(function):
     try:
-        parameters = inspect.signature(function).parameters
+        return inspect.signature(function).parameters.values()
     except (TypeError, ValueError):  # built-in, without a signature
-        return False
-    return any(name in EXTRA_ARGUMENTS for name in parameters)
+        return ()
 
 
 def _reachable(start):

@@ -91,16 +91,21 @@ class Bridge:
     def __init__(self, transformation, variables):
         self.transformation = transformation
         self.variables = list(variables)
-        self.parameters = Parameters(variables)
-        params = self.parameters.tree([v.value for v in variables])
-        state = self._init(params)
+        values = [v.value for v in variables]
+        try:
+            self.parameters = Parameters(variables)
+            state = self._init(params := self.parameters.tree(values))
+        except ValueError:
+            # JAX visits the masks and labels of a user in plain order.
+            self.parameters = Parameters(variables, part=str)
+            state = self._init(params := self.parameters.tree(values))
         if nodes_of(optax.MonitorState, state):
             state = self._measured(params, state)
         self.slots = Slots(state, self.parameters)
         self.has_evaluation_weights = bool(
             nodes_of((WithSlowWeights, optax.contrib.ScheduleFreeState), state)
         )
-        self.needs = self._probe(params, state)
+        self.needs, self.uses = self._probe(params, state)
 
     def _init(self, params):
         try:
@@ -155,9 +160,9 @@ class Bridge:
         return params, inner
 
     def _probe(self, params, state):
-        """Names of the extra arguments without which `update` fails."""
+        """Names of the extra arguments that `update` needs, and is given."""
         if not asking.may_ask(self.transformation.update):
-            return ()
+            return (), ()
         every = _extra_arguments(
             jnp.zeros(()),
             params,
@@ -166,20 +171,33 @@ class Bridge:
         accepted = asking.accepted(self.transformation.update)
         causes = []
         for names in ((), ("value",), asking.EXTRA_ARGUMENTS):
-            extra = {n: every[n] for n in names if n in accepted}
-            try:
-                after = jax.eval_shape(
-                    lambda g, s, p, extra=extra: self._update(g, s, p, extra),
-                    params,
-                    state,
-                    params,
-                )
-            except Exception as e:  # whatever optax or a user's code raises
-                causes.append(e)
-                continue
-            _check_forms((params, state), after)
-            return tuple(extra)
-        raise _update_failed(causes[0], params) from causes[0]
+            needs = tuple(n for n in names if n in accepted)
+            extra = {n: every[n] for n in needs}
+            causes.append(self._failure(params, state, extra))
+            if causes[-1] is None:
+                break
+        else:
+            raise _update_failed(causes[0], params) from causes[0]
+        optional = asking.may_use(self.transformation.update)
+        uses = tuple(n for n in accepted if n in (*needs, *optional))
+        extra = {n: every[n] for n in uses}
+        if uses == needs or self._failure(params, state, extra):
+            return needs, needs
+        return needs, uses
+
+    def _failure(self, params, state, extra):
+        """What `update` raises when it is given `extra`, or `None`."""
+        try:
+            after = jax.eval_shape(
+                lambda g, s, p: self._update(g, s, p, extra),
+                params,
+                state,
+                params,
+            )
+        except Exception as e:  # whatever optax or a user's code raises
+            return e
+        _check_forms((params, state), after)
+        return None
 
     def step(self, gradients, given=None):
         """Update the model's variables and the state.
@@ -188,6 +206,7 @@ class Bridge:
             gradients: List with one gradient a variable, `None` for those
                 that stay as they are, slots included.
             given: `GivenLoss` of this step, where `needs` is not empty.
+                Defaults to `None`.
         """
         variables = self.variables
         missing = {i for i, g in enumerate(gradients) if g is None}
@@ -256,7 +275,7 @@ class Bridge:
         ]
 
     def _extra(self, given):
-        if not self.needs:
+        if given is None:  # what is needed was found missing before
             return {}
         parameters, ids = self.parameters, [id(v) for v in self.variables]
 
@@ -266,7 +285,7 @@ class Bridge:
 
         gradients = parameters.tree([given.gradients[i] for i in ids])
         every = _extra_arguments(given.value, gradients, value_fn)
-        return {name: every[name] for name in self.needs}
+        return {name: every[name] for name in self.uses}
 
 
 def _update_failed(cause, params):

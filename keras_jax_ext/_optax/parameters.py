@@ -30,9 +30,9 @@ class PathPart(str):
         return self.sort_key < other.sort_key
 
 
-def _unique_paths(variables):
+def _unique_paths(variables, part):
     """Paths as tuples of parts, none equal to or the beginning of another."""
-    paths = [tuple(map(PathPart, v.path.split("/"))) for v in variables]
+    paths = [tuple(map(part, v.path.split("/"))) for v in variables]
     folders = {p[:i] for p in paths for i in range(1, len(p))}
     taken: set = set()
     result = []
@@ -40,7 +40,7 @@ def _unique_paths(variables):
         candidate, count = path, 0
         while candidate in taken or candidate in folders:
             count += 1
-            candidate = (*path[:-1], PathPart(f"{path[-1]}_{count}"))
+            candidate = (*path[:-1], part(f"{path[-1]}_{count}"))
         taken.add(candidate)
         result.append(candidate)
     return result
@@ -63,11 +63,16 @@ class Parameters:
     A variable of path `"dense/kernel"` is at `tree["dense"]["kernel"]`. Of two
     equal paths the second one gets `_1`; so does a path that another one
     continues (`"a"` beside `"a/b"`).
+
+    Args:
+        variables: List of variables.
+        part: Class of the keys: `PathPart`, or `str` for the order of a dict
+            that a user wrote. Defaults to `PathPart`.
     """
 
-    def __init__(self, variables):
+    def __init__(self, variables, part=PathPart):
         self.variables = list(variables)
-        self.paths = _unique_paths(self.variables)
+        self.paths = _unique_paths(self.variables, part)
         order, treedef = jax.tree.flatten(_nest(self.paths))
         self._order: list[int] = order
         self._treedef: Any = treedef

@@ -260,8 +260,8 @@ class OptaxOptimizer(keras.optimizers.Optimizer):
 
     @property
     def needs_loss(self):
-        """Names of the extra arguments that the transformation needs."""
-        return () if self._bridge is None else self._bridge.needs
+        """Names of the extra arguments that the transformation is given."""
+        return () if self._bridge is None else self._bridge.uses
 
     @contextlib.contextmanager
     def given_loss(self, given):

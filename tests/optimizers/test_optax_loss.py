@@ -14,6 +14,14 @@ Y = X.sum(axis=1, keepdims=True) ** 2
 c = optax.contrib
 
 
+@pytest.fixture(autouse=True)
+def quick_compiles():
+    """Most of the time of these tests is compilation, of line searches."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 def network(*extra):
     keras.utils.set_random_seed(1)
     model = kje.Sequential(
@@ -42,8 +50,8 @@ def by_hand(transformation, needed, steps=3):
         hidden = jnp.tanh(X @ p[0] + p[1])
         return jnp.mean((hidden @ p[2] + p[3] - Y) ** 2)
 
-    state = transformation.init(params)
-    for _ in range(steps):
+    @jax.jit
+    def step(params, state):
         value, grad = jax.value_and_grad(value_fn)(params)
         given = {
             "value": {"value": value},
@@ -51,7 +59,11 @@ def by_hand(transformation, needed, steps=3):
             "grad_fn": {"grad_fn": lambda p, step: jax.grad(value_fn)(p)},
         }[needed]
         updates, state = transformation.update(grad, state, params, **given)
-        params = optax.apply_updates(params, updates)
+        return optax.apply_updates(params, updates), state
+
+    state = transformation.init(params)
+    for _ in range(steps):
+        params, state = step(params, state)
     return [params[i] for i in range(4)]
 
 
@@ -93,31 +105,100 @@ def test_fit_gives_what_is_asked_for(name):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
-def test_sophia_runs_with_its_hessian_estimate():
-    losses = trained(c.sophia(0.05, update_interval=1)).history.history["loss"]
-    assert losses[-1] < losses[0]
+def by_stateless_calls(transformation, model, steps):
+    """The training as a loop: what a step changes comes from one call of it.
 
+    The line search sees the batch, the seeds and the statistics of its step.
+    """
 
-def test_statistics_and_seeds_advance_once_a_step():
-    def extra():
-        return keras.layers.BatchNormalization(), keras.layers.Dropout(
-            0.2, seed=1
+    @jax.jit
+    def step(trainable, fixed, state):
+        def compute(values):
+            y, new_fixed = model.stateless_call(values, fixed, X, training=True)
+            return jnp.mean(keras.losses.mean_squared_error(Y, y)), new_fixed
+
+        def value_fn(values):
+            return compute(values)[0]
+
+        (value, fixed), grad = jax.value_and_grad(compute, has_aux=True)(
+            trainable
         )
+        updates, state = transformation.update(
+            grad, state, trainable, value=value, grad=grad, value_fn=value_fn
+        )
+        return optax.apply_updates(trainable, updates), fixed, state
 
-    searched = trained(optax.lbfgs(), *extra(), steps=1)
-    plain = trained(optax.sgd(0.1), *extra(), steps=1)
-    for ours, stock in zip(
-        searched.non_trainable_variables,
-        plain.non_trainable_variables,
-        strict=True,
+    trainable = [v.value for v in model.trainable_variables]
+    fixed = [v.value for v in model.non_trainable_variables]
+    state = transformation.init(trainable)
+    for _ in range(steps):
+        trainable, fixed, state = step(trainable, fixed, state)
+    return trainable, fixed
+
+
+def searching():
+    return optax.lbfgs(linesearch=optax.scale_by_backtracking_linesearch(3))
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_statistics_and_seeds_advance_once_a_step(policy):
+    keras.config.set_dtype_policy(policy)
+
+    def extra():
+        drop = keras.layers.Dropout(0.2, seed=1)
+        return keras.layers.BatchNormalization(), drop
+
+    model = trained(searching(), *extra(), steps=2)
+    weights, fixed = by_stateless_calls(searching(), network(*extra()), 2)
+    seeds = [v for v in fixed if v.dtype == "uint32"]
+    ours = [v for v in model.non_trainable_variables if v.dtype == "uint32"]
+    assert len(seeds) == 1
+    np.testing.assert_array_equal(seeds[0], ours[0].value)
+    # A search compares losses, which bfloat16 rounds to three digits.
+    tolerance = 1e-4 if policy == "float32" else 2e-2
+    for variables, values in (
+        (model.trainable_variables, weights),
+        (model.non_trainable_variables, fixed),
     ):
-        np.testing.assert_allclose(ours, stock, rtol=1e-6)
+        for a, b in zip(variables, values, strict=True):
+            np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
 
 
-def test_mixed_precision_searches_on_the_same_loss():
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    losses = trained(optax.lbfgs()).history.history["loss"]
-    assert losses[-1] < losses[0]
+def scaled_by_the_loss(kind):
+    """By a user: takes an extra argument, and can do without it."""
+
+    def update(updates, state, params=None, *, value=None, **extra):
+        scale = -1e-9 if value is None else -0.1 * value
+        return jax.tree.map(lambda u: scale * u, updates), state
+
+    return optax.chain(
+        kind(lambda params: optax.EmptyState(), update), optax.scale(0.5)
+    )
+
+
+def test_an_optional_argument_is_given_too():
+    kind = optax.GradientTransformationExtraArgs
+    model = trained(scaled_by_the_loss(kind))
+    assert model.optimizer.needs_loss == ("value",)
+    hand = by_hand(scaled_by_the_loss(kind), "value")
+    for ours, theirs in zip(model.trainable_variables, hand, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+    # Without a loss to give, it trains as it would have.
+    stock = keras.Sequential([keras.layers.Dense(1)])
+    optimizer = kje.optimizers.OptaxOptimizer(scaled_by_the_loss(kind))
+    stock.compile(optimizer, "mse")
+    stock.fit(X, Y, verbose=0)
+
+
+def test_an_optional_argument_that_a_neighbour_refuses_is_left_out():
+    def strict(updates, state, params=None):
+        return updates, state
+
+    kind = optax.GradientTransformationExtraArgs
+    transformation = optax.chain(
+        scaled_by_the_loss(kind), kind(lambda params: (), strict)
+    )
+    assert trained(transformation).optimizer.needs_loss == ()
 
 
 def test_the_train_step_is_traced_once():

@@ -103,6 +103,7 @@ GIVEN = {
     "contrib.momo": ("value",),
     "contrib.momo_adam": ("value",),
     "contrib.reduce_on_plateau": ("value",),
+    "contrib.sam": ("grad_fn",),  # for the opaque mode, optional
     "contrib.sophia": ("obj_fn",),
 }
 # JAX 0.12 rounds once where these multiply and add.
@@ -286,7 +287,9 @@ def plain(leaf):
 @pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning")
 @pytest.mark.parametrize("name", [n for n in NAMES if n not in SKIPPED])
 def test_fit_is_a_loop_over_optax_and_survives_a_file(name, unfused):
-    check(unfused, name, tolerance=1e-6 if name in ROUNDED else 0)
+    # The value of the loss is a sum, in an order that the compiler chooses.
+    rounded = name in ROUNDED or name in GIVEN
+    check(unfused, name, tolerance=1e-6 if rounded else 0)
 
 
 @pytest.mark.parametrize("name", ["adamw", "lamb", "contrib.muon"])
