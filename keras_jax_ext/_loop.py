@@ -51,6 +51,20 @@ def keep_all(kept, outputs, index):
     )
 
 
+def jitted(step):
+    """A step that is traced once, for its shapes and for the loop.
+
+    It is a function of its own: JAX takes equal ones for the same, and a
+    model's method is equal to itself as it was before another `compile`.
+    """
+
+    @functools.partial(jax.jit, inline=True)
+    def own(state, batch):
+        return step(state, batch)
+
+    return own
+
+
 def fuse(step, place):
     """Build `run(state, data, start, count, rest, capacity)`.
 
@@ -58,7 +72,7 @@ def fuse(step, place):
     so that one program serves any number.
 
     Args:
-        step: Function, `step(state, batch) -> (outputs, state)`.
+        step: What `jitted` returned.
         place: Function of a batch, applied before the step: constrains it to
             the devices that share it.
 
@@ -67,18 +81,10 @@ def fuse(step, place):
         `capacity=None`, `outputs` are the last step's; with an integer they
         are every step's, on a new first axis of that length.
     """
-
-    # Traced once for the shapes below; the loop then finds it in the cache.
-    # A function of its own: JAX takes equal ones for the same, and a model's
-    # method is equal to itself as it was before another `compile`.
-    @functools.partial(jax.jit, inline=True)
-    def own(state, batch):
-        return step(state, batch)
-
-    inner = canonical(own) if jax.default_backend() == "cpu" else own
+    inner = canonical(step) if jax.default_backend() == "cpu" else step
 
     def shapes(state, batch):
-        return jax.eval_shape(own, state, batch)[0]
+        return jax.eval_shape(step, state, batch)[0]
 
     def run(state, data, start, count, rest, capacity):
         def read(i):
@@ -148,8 +154,8 @@ class Program:
     """
 
     def __init__(self, step, *, place, shardings=None, keeps=False):
-        self._step = step
-        self._run = fuse(step, place)
+        self._step = jitted(step)
+        self._run = fuse(self._step, place)
         options: dict[str, Any] = {"static_argnums": 5}
         if shardings is not None:
             options["out_shardings"] = (None, None, shardings)

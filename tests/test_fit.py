@@ -166,6 +166,25 @@ def test_a_step_is_traced_once_for_a_batch_size_and_not_again():
     assert sorted(traces) == [(22, 4), (32, 4)]
 
 
+@pytest.mark.parametrize("method", ["evaluate", "predict"])
+def test_the_model_is_traced_once_to_evaluate_and_to_predict(method):
+    traces = []
+
+    class Counting(kje.Model):
+        def call(self, x, training=False):
+            traces.append(x.shape)
+            return kje.layers.Dense(1)(x)
+
+    model = Counting()
+    model.compile("adam", "mse")
+    model.test_on_batch(X, Y)  # Keras traces it for the metrics.
+    data = (X, Y) if method == "evaluate" else (X,)
+    traces.clear()
+    for _ in range(2):
+        getattr(model, method)(*data, batch_size=32, verbose=0)
+    assert sorted(traces) == [(22, 4), (32, 4)]
+
+
 def test_a_generator_trains_as_in_stock():
     def batches():
         while True:
