@@ -302,6 +302,7 @@ def row(title, times):
     cells = [
         f"{times['stock']:.1f}",
         f"{ours:.1f}",
+        f"{times['scan']:.1f}" if "scan" in times else "",
         f"{times['stock'] / ours:.2f}",
         f"{best / ours:.2f}" if best else "",
         f"{ours / times['scan']:.3f}" if "scan" in times else "",
@@ -356,8 +357,8 @@ def main(argv=None):
         f"jax {jax.__version__}, {os.cpu_count()} cores; microseconds a step\n"
     )
     print(
-        "| work | stock | ours | stock / ours | best stock / ours "
-        "| ours / scan |\n|---|---|---|---|---|---|"
+        "| work | stock | ours | scan | stock / ours | best stock / ours "
+        "| ours / scan |\n|---|---|---|---|---|---|---|"
     )
     table = {}
 
