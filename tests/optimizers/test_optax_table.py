@@ -107,7 +107,12 @@ GIVEN = {
     "contrib.sophia": ("obj_fn",),
 }
 # JAX 0.12 rounds once where these multiply and add.
-ROUNDED = {"contrib.madgrad", "contrib.sam", "contrib.scale_by_madgrad"}
+ROUNDED = {
+    "contrib.madgrad",
+    "contrib.sam",
+    "contrib.scale_by_madgrad",
+    "inject_stateful_hyperparams",
+}
 
 
 def is_row(name, value):
