@@ -1,28 +1,16 @@
 """Sharded over eight devices, the fused loop trains the same weights."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-
-SCRIPT = Path(__file__).parent / "distributed.py"
+from processes import run_script
 
 
 @pytest.fixture(scope="module")
 def found():
     """The results of one process with eight devices."""
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", str(SCRIPT)],
-        env=os.environ | {"PYTHONPATH": str(SCRIPT.parent.parent)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    return json.loads(done.stdout)
+    return json.loads(run_script("distributed.py"))
 
 
 def assert_same(ours, expected):

@@ -1,31 +1,19 @@
 """Ctrl-C at any moment ends fit soon, with the weights of whole steps."""
 
-import os
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 from keras_jax_ext import _keras
 from keras_jax_ext._interrupts import Interrupts
 
 import pytest
-
-SCRIPT = Path(__file__).parent / "interrupted.py"
+from processes import run_script
 
 
 def test_an_interrupt_leaves_the_weights_of_a_whole_number_of_steps():
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", str(SCRIPT)],
-        env=os.environ | {"PYTHONPATH": str(SCRIPT.parent.parent)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
+    late = run_script("interrupted.py", timeout=120)
     # About a second; the machine that runs the tests may be busy.
-    assert float(done.stdout) < 5
+    assert float(late) < 5
 
 
 def test_an_interrupt_that_keras_would_swallow_comes_again():

@@ -1,7 +1,6 @@
 """Every kind of source that Keras reads trains the same, and errors arrive."""
 
 import importlib.util
-import threading
 import traceback
 
 import keras_jax_ext as kje
@@ -9,6 +8,7 @@ import keras_jax_ext as kje
 import keras
 import numpy as np
 import pytest
+from processes import reading_threads
 
 ROWS, BATCH = 150, 16
 X = np.random.default_rng(0).normal(size=(ROWS, 4)).astype("float32")
@@ -82,10 +82,6 @@ def needs(module):
     if importlib.util.find_spec(name) is None:
         pytest.skip(f"{name} is not installed")
     return importlib.import_module(module)
-
-
-def reading_threads():
-    return [t for t in threading.enumerate() if t.name == "keras_jax_ext"]
 
 
 SOURCES = [

@@ -1,6 +1,5 @@
 """A stream reads ahead, no further than it may, and ends with its reader."""
 
-import threading
 import time
 
 import keras_jax_ext  # noqa: F401 (first: selects the JAX backend)
@@ -9,6 +8,7 @@ from keras_jax_ext._stream import GROUP, Stream
 
 import numpy as np
 import pytest
+from processes import reading_threads
 
 
 def batches(count, size=4):
@@ -29,10 +29,6 @@ def read(stream, limit=100, steps=None):
         pieces.append(piece)
         for i in range(piece.start, piece.start + piece.steps):
             numbers.append(int(piece.data.batch(i)[0][0, 0]))
-
-
-def reading_threads():
-    return [t for t in threading.enumerate() if t.name == "keras_jax_ext"]
 
 
 @pytest.mark.parametrize("count", [1, GROUP, 2 * GROUP + 3])
