@@ -53,11 +53,8 @@ def measure(kind, rows, width, depth, mode):
     x = random.random((rows, width), dtype="float32")
     y = x[:, :1].copy()
 
-    def run(x, y):
-        if mode == "fit":
-            model.fit(x, y, batch_size=256, verbose=0)
-        else:
-            model.evaluate(x, y, batch_size=256, verbose=0)
+    def run(x, y, **options):
+        getattr(model, mode)(x, y, batch_size=256, verbose=0, **options)
 
     # What is compiled and built once is not what a fit takes.
     run(x[:512], y[:512])
@@ -71,10 +68,7 @@ def measure(kind, rows, width, depth, mode):
         def on_epoch_end(self, epoch, logs=None):
             live.append(sum(a.nbytes for a in jax.live_arrays()))
 
-    if mode == "fit":
-        model.fit(x, y, batch_size=256, verbose=0, callbacks=[Watch()])
-    else:
-        run(x, y)
+    run(x, y, callbacks=[Watch()])
     peak = status("VmHWM")
     print(
         json.dumps(

@@ -3,18 +3,13 @@
 import contextlib
 import functools
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from keras_jax_ext import _keras, _parts, _report
 from keras_jax_ext._compiled import Compiled, by_path
 from keras_jax_ext._specs import Kept, renamed, split_losses, split_metrics
 
 import keras
-
-if TYPE_CHECKING:
-    _Base: Any = None  # a keras.Model
-else:
-    _Base = object
 
 # As Keras's; only what differs is passed on, because a subclass of another
 # package may have other defaults.
@@ -32,7 +27,7 @@ _DEFAULTS = {
 _SPECS = ("loss", "metrics", "weighted_metrics")
 
 
-class Compile(_Base):
+class Compile(_keras.Mixin):
     """Mixin: `compile` takes losses and metrics of the whole output."""
 
     train_function: Any

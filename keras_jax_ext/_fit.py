@@ -2,18 +2,12 @@
 
 import contextlib
 import inspect
-from typing import TYPE_CHECKING, Any
 
 from keras_jax_ext import _fused, _keras
 from keras_jax_ext._run import PREDICT, TEST, TRAIN
 
-if TYPE_CHECKING:
-    _Base: Any = None  # a keras.Model
-else:
-    _Base = object
 
-
-class FusedFit(_Base):
+class FusedFit(_keras.Mixin):
     """Mixin: runs a `keras.Model`'s steps many at a time."""
 
     # Share of the device's memory that the arrays given to `fit` may take.

@@ -3,18 +3,13 @@
 import contextlib
 import functools
 import itertools
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from keras_jax_ext import _keras
-from keras_jax_ext._jaxprs import calls_python
+from keras_jax_ext._faults import calls_python, checks_values
 
 import jax
 import keras
-
-if TYPE_CHECKING:
-    _Base: Any = None  # a keras.Model
-else:
-    _Base = object
 
 _LOST = (
     "The variables were given to the device, which failed while it wrote over "
@@ -22,7 +17,7 @@ _LOST = (
 )
 
 
-class Guarded(_Base):
+class Guarded(_keras.Mixin):
     """Mixin: what fails in Keras's loops leaves the variables as they were.
 
     Keras takes the values out of the variables before a step and gives their
@@ -118,7 +113,7 @@ def guarded(model, function, kind):
                 # The step itself finds this trace again.
                 jaxpr = compiled.trace(state, data).jaxpr
                 calls_back = calls_python(jaxpr.jaxpr)
-            if several or calls_back or _checks_values():
+            if several or calls_back or checks_values():
                 # These may fail when the buffers are already given away.
                 kept = _copy(state)
             result = function(state, iterator)
@@ -138,9 +133,3 @@ def guarded(model, function, kind):
 @jax.jit
 def _copy(state):
     return jax.tree.map(jax.numpy.copy, state)
-
-
-def _checks_values():
-    """Whether JAX raises for a NaN, after the step."""
-    config: Any = jax.config
-    return config.jax_debug_nans or config.jax_debug_infs

@@ -7,7 +7,7 @@ import functools
 from typing import Any
 
 from keras_jax_ext._convolutions import canonical
-from keras_jax_ext._jaxprs import calls_python
+from keras_jax_ext._faults import calls_python, checks_values
 from keras_jax_ext._pieces import Rows
 
 import jax
@@ -167,11 +167,8 @@ class Program:
     @property
     def can_fail(self):
         """Whether an execution may raise after it began."""
-        config: Any = jax.config
         # The debug modes run a failed program again, from its arguments.
-        return (
-            self._calls_python or config.jax_debug_nans or config.jax_debug_infs
-        )
+        return self._calls_python or checks_values()
 
     def capacity(self, state, piece):
         """The most steps of a piece that one call takes, `None` for all.

@@ -1,20 +1,15 @@
 """What a model does for an optax transformation: the loss, other weights."""
 
 import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from keras_jax_ext import _keras, optimizers
 
 import jax
 import keras
 
-if TYPE_CHECKING:
-    _Base: Any = None  # a keras.Model
-else:
-    _Base = object
 
-
-class OptaxTraining(_Base):
+class OptaxTraining(_keras.Mixin):
     """Mixin that gives optax transformations what they need of a model.
 
     `compile` accepts them. The train step hands the loss to those that

@@ -143,8 +143,9 @@ class Stream:
                 batch = self._next(group)
                 if batch is None:
                     break
-            group = group or _Group(batch, self._most)
-            if _signature(batch) != group.signature:
+            if group is None:
+                group = _Group(batch, self._most)
+            elif _signature(batch) != group.signature:
                 self._left_over = batch
                 break
             group.add(batch)

@@ -62,6 +62,7 @@ from keras_jax_ext._keras.summarizing import (
     readable_memory_size as readable_memory_size,
     weight_memory_size as weight_memory_size,
 )
+from keras_jax_ext._keras.mixing import Mixin as Mixin
 from keras_jax_ext._keras.structures import (
     register_dataclasses as register_dataclasses,
 )

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from keras_jax_ext._optax import asking
 from keras_jax_ext._optax.lazy import optax
-from keras_jax_ext._optax.parameters import Parameters
+from keras_jax_ext._optax.parameters import Parameters, PathPart
 from keras_jax_ext._optax.slots import Slots
 
 import jax
@@ -91,14 +91,11 @@ class Bridge:
     def __init__(self, transformation, variables):
         self.transformation = transformation
         self.variables = list(variables)
-        values = [v.value for v in variables]
         try:
-            self.parameters = Parameters(variables)
-            state = self._init(params := self.parameters.tree(values))
+            params, state = self._begin(PathPart)
         except ValueError:
             # JAX visits the masks and labels of a user in plain order.
-            self.parameters = Parameters(variables, part=str)
-            state = self._init(params := self.parameters.tree(values))
+            params, state = self._begin(str)
         if nodes_of(optax.MonitorState, state):
             state = self._measured(params, state)
         self.slots = Slots(state, self.parameters)
@@ -106,6 +103,12 @@ class Bridge:
             nodes_of((WithSlowWeights, optax.contrib.ScheduleFreeState), state)
         )
         self.needs, self.uses = self._probe(params, state)
+
+    def _begin(self, part):
+        """Lay the variables out with keys of a class; make the state."""
+        self.parameters = Parameters(self.variables, part)
+        params = self.parameters.tree([v.value for v in self.variables])
+        return params, self._init(params)
 
     def _init(self, params):
         try:
@@ -299,12 +302,9 @@ def _check_forms(before, after):
     """Raise if what an update returned cannot replace what was there."""
     names = "parameters", "state"
     for what, old, new in zip(names, before, after, strict=True):
-        structures: list[Any] = [
-            jax.tree.structure(tree) for tree in (old, new)
-        ]
-        if structures[0] != structures[1] or any(
-            map(_differ, jax.tree.leaves(old), jax.tree.leaves(new))
-        ):
+        structure: Any = jax.tree.structure(old)
+        pairs = jax.tree.leaves(old), jax.tree.leaves(new)
+        if structure != jax.tree.structure(new) or any(map(_differ, *pairs)):
             raise ValueError(
                 "`update` of an optax transformation must keep the structure, "
                 f"shapes and kinds of its {what}. Received: {_types(new)} "

@@ -1,14 +1,7 @@
 """`model.summary(x, depth)`: trace the calls, collect rows, then render."""
 
-from typing import TYPE_CHECKING, Any
-
+from keras_jax_ext import _keras
 from keras_jax_ext._summary import rows, table
-
-if TYPE_CHECKING:
-    _Base: Any = None  # a keras.Model
-else:
-    _Base = object
-
 
 _UNBUILT = (
     " Layers are declared at the first use. To see them now, give a sample "
@@ -16,7 +9,7 @@ _UNBUILT = (
 )
 
 
-class Summary(_Base):
+class Summary(_keras.Mixin):
     """Mixin: `summary` with a sample input and a depth."""
 
     def summary(

@@ -1,4 +1,6 @@
-"""What a traced program does."""
+"""Whether a compiled program can fail when it has begun."""
+
+from typing import Any
 
 import jax
 
@@ -13,3 +15,9 @@ def calls_python(jaxpr):
             if hasattr(inner, "eqns") and calls_python(inner):
                 return True
     return False
+
+
+def checks_values():
+    """Whether JAX raises for a NaN or an infinity, after the program."""
+    config: Any = jax.config
+    return config.jax_debug_nans or config.jax_debug_infs
