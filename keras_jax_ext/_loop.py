@@ -6,7 +6,7 @@ JAX only. A step is `step(state, batch) -> (outputs, state)`.
 import functools
 from typing import Any
 
-from keras_jax_ext._convolutions import canonical
+from keras_jax_ext import _for_cpu
 from keras_jax_ext._faults import calls_python, checks_values
 from keras_jax_ext._pieces import Rows
 
@@ -81,7 +81,9 @@ def fuse(step, place):
         `capacity=None`, `outputs` are the last step's; with an integer they
         are every step's, on a new first axis of that length.
     """
-    inner = canonical(step) if jax.default_backend() == "cpu" else step
+    inner = step
+    if jax.default_backend() == "cpu":
+        inner = _for_cpu.rewritten(step)
 
     def shapes(state, batch):
         return jax.eval_shape(step, state, batch)[0]
@@ -159,6 +161,8 @@ class Program:
         options: dict[str, Any] = {"static_argnums": 5}
         if shardings is not None:
             options["out_shardings"] = (None, None, shardings)
+        elif jax.default_backend() == "cpu":
+            options["compiler_options"] = _for_cpu.compiler_options()
         self._keeping = jax.jit(self._run, **options)
         self._donating = jax.jit(self._run, donate_argnums=0, **options)
         self._calls_python: bool | None = None

@@ -1,7 +1,9 @@
 """The compiled loop gives what a Python loop gives, from one program."""
 
+import re
+
 import keras_jax_ext  # noqa: F401 (first: selects the JAX backend)
-from keras_jax_ext._convolutions import canonical
+from keras_jax_ext._for_cpu import rewritten
 from keras_jax_ext._loop import Pace, Program
 from keras_jax_ext._pieces import Piece, Rows, Single, Stacked
 
@@ -162,15 +164,15 @@ def test_canonical_convolutions_have_the_same_values_and_gradients(rank):
         return jnp.sum(jnp.sin(outputs))
 
     function = jax.value_and_grad(loss, argnums=(0, 1))
-    rewritten = canonical(function)
-    expected, given = function(x, kernel), rewritten(x, kernel)
+    changed = rewritten(function)
+    expected, given = function(x, kernel), changed(x, kernel)
     for a, b in zip(
         jax.tree.leaves(given), jax.tree.leaves(expected), strict=True
     ):
         np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5)
     specs = {
         str(e.params["dimension_numbers"])
-        for e in every_equation(jax.make_jaxpr(rewritten)(x, kernel).jaxpr)
+        for e in every_equation(jax.make_jaxpr(changed)(x, kernel).jaxpr)
         if e.primitive.name == "conv_general_dilated"
     }
     assert len(specs) == 1
@@ -182,3 +184,76 @@ def every_equation(jaxpr):
         for value in equation.params.values():
             if hasattr(value, "jaxpr"):
                 yield from every_equation(value.jaxpr)
+
+
+@pytest.mark.parametrize("columns", [1, 2, 32, 33])
+@pytest.mark.parametrize("shape", [(64, 128), (16, 4, 128)])
+def test_the_gradient_of_a_narrow_kernel_has_the_same_values(columns, shape):
+    random = np.random.default_rng(0)
+    x = random.normal(size=shape).astype("float32")
+    kernel = random.normal(size=(shape[-1], columns)).astype("float32")
+
+    def loss(kernel):
+        return jnp.sum(jnp.sin(x @ kernel))
+
+    gradient = jax.grad(loss)
+    changed = rewritten(gradient)
+    np.testing.assert_allclose(
+        changed(kernel), gradient(kernel), rtol=1e-5, atol=1e-5
+    )
+
+
+def product_shapes(function, *args):
+    """Shapes of the products that XLA computes."""
+    text = jax.jit(function).lower(*args).compile().as_text()
+    return re.findall(r"= f32\[([\d,]+)\]\S* dot\(", text)
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "expected"),
+    [
+        (128, 2, "2,128"),
+        (128, 32, "32,128"),
+        (128, 33, "128,33"),
+        (32, 32, "32,32"),
+    ],
+)
+@pytest.mark.parametrize("swap", [False, True])
+def test_xla_computes_a_narrow_product_with_few_rows(
+    rows, columns, expected, swap
+):
+    x, y = jnp.ones((64, rows)), jnp.ones((64, columns))
+
+    def product(x, y):
+        first = ((0,), (0,)), ((), ())
+        if swap:
+            return jax.lax.dot_general(x, y, first)
+        return jax.lax.dot_general(y, x, first).T
+
+    assert product_shapes(rewritten(product), x, y) == [expected]
+
+
+def test_a_function_that_no_rule_changes_is_called_as_it_is():
+    calls = []
+
+    def function(x):
+        calls.append(x)
+        return jnp.sin(x)
+
+    rewritten(function)(1.0)
+    assert calls[-1] == 1.0
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_a_narrow_product_of_more_axes_has_the_same_values(swap):
+    random = np.random.default_rng(0)
+    x = random.normal(size=(16, 4, 128)).astype("float32")
+    y = random.normal(size=(16, 4, 2, 3)).astype("float32")
+
+    def product(x, y):
+        operands = (x, y) if swap else (y, x)
+        return jax.lax.dot_general(*operands, (((0, 1), (0, 1)), ((), ())))
+
+    np.testing.assert_allclose(
+        rewritten(product)(x, y), product(x, y), rtol=1e-5, atol=1e-5
+    )
