@@ -346,8 +346,12 @@ class Compile(_keras.Mixin):
         return None if any(asking) else class_weight
 
 
+@functools.cache
+def _signature(method):
+    return inspect.signature(getattr(keras.Model, method))
+
+
 def _named(method, *args):
     """Positional arguments of one of Keras's methods, by name."""
-    signature = inspect.signature(getattr(keras.Model, method))
-    arguments = signature.bind(None, *args).arguments
+    arguments = _signature(method).bind(None, *args).arguments
     return {name: v for name, v in arguments.items() if name != "self"}

@@ -2,6 +2,7 @@
 
 import inspect
 import warnings
+from typing import Any
 
 from keras_jax_ext import _keras
 from keras_jax_ext._data import Blocks, Resident, fits, is_plain
@@ -251,20 +252,26 @@ def _epochs_ahead(model, run, iterator, epochs):
     The next epoch begins before the logs of the last have come, so that
     Python works while the device does.
     """
-    callbacks, ended = run.callbacks, None
+    ended: list[Any] = []
+    logs: Any = {}
+
+    def end():
+        while ended:
+            with _keras.unsynced(model):
+                run.callbacks.on_epoch_end(*ended.pop())
+
     try:
         for epoch in epochs:
             run.reset_metrics()
             last = run.epoch(iterator, wait=False)
-            if ended:
-                callbacks.on_epoch_end(*ended)
-            ended = epoch, _logs(model, last)
+            end()
+            logs = _logs(model, last)
+            ended.append((epoch, logs))
             if model.stop_training:
                 break
     finally:
-        if ended:
-            callbacks.on_epoch_end(*ended)
-    return ended[1] if ended else {}
+        end()
+    return logs
 
 
 def _validate(model, callbacks, options):

@@ -4,6 +4,7 @@ The loop is rewritten in `_fit.py`; these are the pieces of Keras's that it
 goes on using. Replaced by: a public epoch iterator, and a public step seam.
 """
 
+import contextlib
 from typing import Any
 
 import jax
@@ -162,6 +163,23 @@ def steps_log_metrics(model):
     return known and not set(_LOGS) & set(vars(model))
 
 
+def resets_alike(model):
+    """Whether resetting the metrics gives their variables the same values.
+
+    It does for Keras's metrics, which write zeros.
+    """
+    if not steps_log_metrics(model):
+        return False
+    each = list(model.metrics)
+    for metric in each:
+        # Keras keeps those that `compile` is given in a metric of its own.
+        each += getattr(metric, "metrics", [])
+    return all(
+        type(metric).reset_state.__module__.startswith("keras.")
+        for metric in each
+    )
+
+
 def epoch_logs(model, logs):
     """The logs of an epoch, given those of its last step.
 
@@ -187,6 +205,17 @@ def held_state(model):
 def own_state(model):
     """Say that the variables have the state."""
     model._jax_state_synced = True
+
+
+@contextlib.contextmanager
+def unsynced(model):
+    """Let what does not look at the variables have the model as it is."""
+    synced = model._jax_state_synced
+    vars(model)["_jax_state_synced"] = True
+    try:
+        yield
+    finally:
+        vars(model)["_jax_state_synced"] = synced
 
 
 def release_state(model):
