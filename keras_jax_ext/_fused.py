@@ -271,6 +271,7 @@ def _epochs_ahead(model, run, iterator, epochs):
                 break
     finally:
         end()
+    run.sync()
     return logs
 
 
