@@ -147,8 +147,13 @@ class Work:
 
         return run
 
-    def scan(self):
-        """The limit: one compiled scan an epoch, in JAX and optax alone."""
+    def by_hand_epoch(self):
+        """A compiled scan over an epoch in JAX and optax alone.
+
+        Returns:
+            `(function, state, data)`; the function is called with state, data
+            and the order of the rows, and returns the state and the loss.
+        """
         model = self.model(keras.Model)
         transformation = optax.adam(1e-3, eps=1e-7)
         weights = [jnp.copy(v.value) for v in model.trainable_variables]
@@ -178,12 +183,19 @@ class Work:
                 total += value
             return state, total / self.steps
 
-        held = [(weights, transformation.init(weights))]
+        return epoch, (weights, transformation.init(weights)), data
+
+    def order(self):
+        """Row numbers for an epoch."""
+        return np.random.permutation(len(self.x)).astype("int32")
+
+    def scan(self):
+        """The limit: one compiled scan an epoch."""
+        epoch, *held, data = self.by_hand_epoch()
 
         def run():
             for _ in range(self.epochs):
-                order = np.random.permutation(len(self.x)).astype("int32")
-                held[0], value = epoch(held[0], data, order)
+                held[0], value = epoch(held[0], data, self.order())
                 float(value)
 
         return run

@@ -13,9 +13,11 @@ import numpy as np
 
 # Batches in one super-batch, at most: enough to share the cost of a call.
 GROUP = 64
-# Batches that are gathered at once, and their bytes, at most.
-WIDTH = 16
-WIDTH_BYTES = 8 * 2**20
+# Batches that are gathered at once, and their bytes, at most; and how many
+# must fit to be worth a second copy: large rows are gathered fast one by one.
+WIDTH = 128
+WIDTH_BYTES = 2**18
+WORTH = 8
 GROUP_BYTES = 64 * 2**20
 
 
@@ -91,9 +93,10 @@ class Resident:
         self._adapter = adapter
         self.size = adapter.batch_size
         self.rows = jax.tree.leaves(rows)[0].shape[0]
-        batch = max(1, size_in_bytes(rows) // self.rows * self.size)
-        self._width = max(1, min(most, WIDTH, WIDTH_BYTES // batch))
         length = rounded(self.rows)
+        batch = max(1, size_in_bytes(rows) // self.rows * self.size)
+        fit, steps = WIDTH_BYTES // batch, -(-length // self.size)
+        self._width = min(most, WIDTH, fit, steps) if fit >= WORTH else 1
         self._arrays = _keras.put_whole(
             jax.tree.map(lambda a: padded(a, length), rows)
         )

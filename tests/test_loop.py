@@ -3,6 +3,8 @@
 import re
 
 import keras_jax_ext  # noqa: F401 (first: selects the JAX backend)
+from keras_jax_ext import _keras
+from keras_jax_ext._data import Resident
 from keras_jax_ext._for_cpu import rewritten
 from keras_jax_ext._loop import Pace, Program
 from keras_jax_ext._pieces import Piece, Rows, Single, Stacked
@@ -51,6 +53,25 @@ def test_permuted_rows(width, rest):
     np.testing.assert_allclose(state[0], expected, rtol=1e-6)
     if rest:
         np.testing.assert_allclose(last["mean"], outputs[-1], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("columns", "most", "width"),
+    [
+        (1, 1000, 64),  # all steps of an epoch
+        (256, 1000, 32),  # as many as take 256 KB
+        (2048, 1000, 1),  # large rows: one by one
+        (1, 5, 5),  # as many as an execution has
+    ],
+)
+def test_small_batches_are_gathered_many_at_once(columns, most, width):
+    rows = np.zeros((512, columns), "float32")
+    adapter = _keras.ArrayDataAdapter(rows, batch_size=8)
+    data = Resident(adapter, rows, False, most).data()
+    assert data.width == width
+    order = np.asarray(data.order)
+    np.testing.assert_array_equal(order[:512], np.arange(512))
+    assert len(order) == 512 + width * 8
 
 
 def test_stacked_batches_and_the_outputs_of_every_step():

@@ -1,0 +1,175 @@
+"""Where the time of a step goes: in `fit`, and in the scan written by hand.
+
+    python benchmarks/where.py --only 784
+
+For rows of `fit.py`: the kernels that XLA runs for a step, by kind, and how
+long they keep threads busy (from JAX's profiler: on two threads, up to twice
+the time on the clock); the time of a step on the clock; and the least that the
+arithmetic takes, at the speed of one large matrix product on this machine.
+"""
+
+import os
+
+# Before JAX starts: its profiler then knows each kernel.
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_enable_xprof_traceme=true")
+
+import argparse
+import collections
+import re
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from unittest import mock
+
+from keras_jax_ext import _for_cpu, _loop
+
+import fit
+import jax
+import jax.numpy as jnp
+import numpy as np
+from fit import kje
+
+# Kinds of kernels, by what XLA calls them; the first that matches counts.
+KINDS = {
+    "products": "dot|ynn_fusion|custom-call",
+    "convolutions": "convolution",
+    "rows of the batch": "gather|dynamic-slice|dynamic-update",
+    "copies": "copy|concatenate|transpose",
+    "sums": "reduce",
+    "element by element": "fusion|wrapped",
+}
+# What holds other kernels, or is no kernel.
+HOLDERS = re.compile(r"::|^end: |^while|^call|^cond|^region|^\$")
+
+
+def ours(work):
+    """The program of `fit`, as a function of its state."""
+    model = work.model(kje.Model)
+    calls = []
+
+    def note(program, state, piece):
+        calls.append((program, piece))
+        return run(program, state, piece)
+
+    run = _loop.Program.__call__
+    options = {"batch_size": work.batch, "verbose": 0}
+    model.fit(work.x, work.y, epochs=2, **options)
+    with mock.patch.object(_loop.Program, "__call__", note):
+        model.fit(work.x, work.y, **options)
+    program, piece = calls[-1]
+    groups = (
+        model.trainable_variables,
+        model.non_trainable_variables,
+        model.optimizer.variables,
+        model.metrics_variables,
+    )
+    state = tuple([jnp.copy(v.value) for v in group] for group in groups)
+    piece = piece._replace(start=0, steps=work.steps)
+    return lambda state: program(state, piece)[2], state
+
+
+def scan(work):
+    """The scan by hand, as a function of its state."""
+    epoch, state, data = work.by_hand_epoch()
+    order = work.order()
+    return lambda state: epoch(state, data, order)[0], state
+
+
+def kind_of(kernel):
+    """The kind of a kernel, by its name; `None` for what holds kernels."""
+    if HOLDERS.search(kernel):
+        return None
+    for kind, pattern in KINDS.items():
+        if re.search(pattern, kernel):
+            return kind
+    return None
+
+
+def kernels(run, state, rounds, steps):
+    """Of each kind: kernels a step, and microseconds of threads a step."""
+    with tempfile.TemporaryDirectory() as folder:
+        with jax.profiler.trace(folder):
+            for _ in range(rounds):
+                state = jax.block_until_ready(run(state))
+        (path,) = Path(folder).rglob("*.xplane.pb")
+        profile = jax.profiler.ProfileData.from_file(str(path))
+    count, seconds = collections.Counter(), collections.Counter()
+    for plane in profile.planes:
+        for line in plane.lines:
+            if line.name.startswith("python"):
+                continue
+            for event in line.events:
+                kind = kind_of(event.name)
+                count[kind] += 1 / rounds / steps
+                seconds[kind] += event.duration_ns / 1e3 / rounds / steps
+    return {kind: (count[kind], seconds[kind]) for kind in KINDS}, state
+
+
+def clock(run, state, rounds, steps):
+    """Microseconds a step on the clock, the median."""
+    seconds = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        state = jax.block_until_ready(run(state))
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds) / steps * 1e6, state
+
+
+def least(work):
+    """Microseconds that the arithmetic of a step takes at full speed."""
+    epoch, state, data = work.by_hand_epoch()
+    order = np.arange(len(work.x), dtype="int32")
+    lowered = epoch.lower(state, data, order)
+    # XLA counts the body of a loop once; the smaller batch is a step more.
+    flops = lowered.cost_analysis()["flops"]
+    if len(work.x) % work.batch:
+        flops /= 1 + len(work.x) % work.batch / work.batch
+    size = 1024
+    a = jnp.ones((size, size))
+    product = jax.jit(jnp.matmul).lower(a, a).compile()
+    best = min(clock(lambda _: product(a, a), None, 30, 1)[0] for _ in "123")
+    speed = 2 * size**3 / best  # operations in a microsecond
+    return flops, speed
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--only", help="part of a row's title")
+    options = parser.parse_args(argv)
+    print(f"compiler options of fit: {_for_cpu.compiler_options()}")
+    for title, work in fit.works().items():
+        if options.only and options.only not in title:
+            continue
+        table = {}
+        for name, make in {"fit": ours, "scan": scan}.items():
+            run, state = make(work)
+            _, state = clock(run, state, 3, work.steps)
+            on_clock, state = clock(run, state, options.rounds, work.steps)
+            found, _ = kernels(run, state, 5, work.steps)
+            table[name] = found, on_clock
+        print(
+            f"\n{title}\n\n| a step | fit: kernels | us | scan: kernels | us |"
+        )
+        print("|---|---|---|---|---|")
+        for kind in KINDS:
+            cells = [table[name][0][kind] for name in table]
+            if any(count for count, _ in cells):
+                row = [f"{count:.1f} | {us:.1f}" for count, us in cells]
+                print(f"| {kind} | " + " | ".join(row) + " |")
+        total = [
+            f"{sum(n for n, _ in f.values()):.0f} | {wall:.1f}"
+            for f, wall in table.values()
+        ]
+        print("| all, on the clock | " + " | ".join(total) + " |")
+        flops, speed = least(work)
+        print(
+            f"\n{flops / 1e6:.2f} million operations a step: "
+            f"{flops / speed:.1f} us at {speed / 1e3:.0f} GFLOP/s, the speed "
+            "of a product of 1024 x 1024 matrices"
+        )
+
+
+if __name__ == "__main__":
+    main()
