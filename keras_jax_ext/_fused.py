@@ -231,7 +231,7 @@ def _epochs(model, run, iterator, epochs, options):
     if run.unseen and not validates and _keras.steps_log_metrics(model):
         return _epochs_ahead(model, run, iterator, epochs)
     for epoch in epochs:
-        model.reset_metrics()
+        run.reset_metrics()
         callbacks.on_epoch_begin(epoch)
         last = run.epoch(iterator)
         run.sync()
@@ -315,8 +315,8 @@ def evaluate(model, iterator, verbose, callbacks):
     model.make_test_function()
     model.stop_evaluating = False
     callbacks.on_test_begin()
-    model.reset_metrics()
     with _run(model, TEST, callbacks) as run:
+        run.reset_metrics()
         _open(model, iterator, run)
         try:
             last = run.epoch(iterator)

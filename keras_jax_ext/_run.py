@@ -134,7 +134,6 @@ class Run:
         self.pieces: list[tuple[int, Any]] = []
         self._interrupts = Interrupts(_keras.pythonify_logs)
         self._variables: list[Any] = []
-        self._no_metrics: list[Any] | None = None
         self._shown_pieces = self._fetched = 0
         self._flying: collections.deque[Any] = collections.deque()
         self._landed = 0.0
@@ -154,17 +153,18 @@ class Run:
 
     def reset_metrics(self):
         """Reset the metrics, also those of a state that the loop owns."""
-        held = _keras.held_state(self.model)
-        if held is not None and self._no_metrics is not None:
-            # Keras takes 0.1 ms for each variable to make the same zeros.
-            held["metrics_variables"] = jax.device_put(self._no_metrics)
-            return
-        self.model.reset_metrics()
-        values = [v.value for v in self.model.metrics_variables]
+        model, held = self.model, _keras.held_state(self.model)
+        values = _keras.reset_values(model)
+        if values is None:
+            model.reset_metrics()
+            values = [v.value for v in model.metrics_variables]
+        elif held is None:
+            for variable, value in zip(
+                model.metrics_variables, values, strict=True
+            ):
+                _keras.write(variable, value)
         if held is not None:
             held["metrics_variables"] = values
-        if _keras.resets_alike(self.model):
-            self._no_metrics = [np.array(value) for value in values]
 
     def epoch(self, iterator, wait=True):
         """Run one pass over the data.

