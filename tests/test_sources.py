@@ -108,7 +108,7 @@ def test_a_source_trains_as_in_stock(source):
     assert reading_threads() == []
     np.testing.assert_allclose(history["loss"], expected["loss"], rtol=1e-5)
     for a, b in zip(model.get_weights(), stock.get_weights(), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
     loss = model.evaluate(X, Y, batch_size=BATCH, verbose=0)
     np.testing.assert_allclose(history["val_loss"][-1], loss, rtol=1e-5)
     assert model.evaluate(source(), verbose=0) == pytest.approx(loss)
