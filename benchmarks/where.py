@@ -27,7 +27,6 @@ from keras_jax_ext import _for_cpu, _loop
 import fit
 import jax
 import jax.numpy as jnp
-import numpy as np
 from fit import kje
 
 # Kinds of kernels, by what XLA calls them; the first that matches counts.
@@ -103,34 +102,39 @@ def kernels(run, state, rounds, steps):
                 kind = kind_of(event.name)
                 count[kind] += 1 / rounds / steps
                 seconds[kind] += event.duration_ns / 1e3 / rounds / steps
-    return {kind: (count[kind], seconds[kind]) for kind in KINDS}, state
+    return {kind: (count[kind], seconds[kind]) for kind in KINDS}
 
 
-def clock(run, state, rounds, steps):
-    """Microseconds a step on the clock, the median."""
-    seconds = []
+def clock(functions, states, rounds):
+    """Microseconds of a call of each, from interleaved rounds."""
+    times = {name: [] for name in functions}
     for _ in range(rounds):
-        start = time.perf_counter()
-        state = jax.block_until_ready(run(state))
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds) / steps * 1e6, state
+        for name, run in functions.items():
+            start = time.perf_counter()
+            states[name] = jax.block_until_ready(run(states[name]))
+            times[name].append((time.perf_counter() - start) * 1e6)
+    return {name: statistics.median(values) for name, values in times.items()}
 
 
-def least(work):
-    """Microseconds that the arithmetic of a step takes at full speed."""
+def operations(work):
+    """Arithmetic operations of a step, `None` where a step has loops."""
     epoch, state, data = work.by_hand_epoch()
-    order = np.arange(len(work.x), dtype="int32")
-    lowered = epoch.lower(state, data, order)
+    lowered = epoch.lower(state, data, work.order())
+    if lowered.as_text().count("stablehlo.while") > 1:
+        return None
     # XLA counts the body of a loop once; the smaller batch is a step more.
-    flops = lowered.cost_analysis()["flops"]
-    if len(work.x) % work.batch:
-        flops /= 1 + len(work.x) % work.batch / work.batch
-    size = 1024
+    left = len(work.x) % work.batch / work.batch
+    return lowered.cost_analysis()["flops"] / (1 + left)
+
+
+def full_speed(size=1024):
+    """Operations a microsecond in one large product of matrices."""
     a = jnp.ones((size, size))
     product = jax.jit(jnp.matmul).lower(a, a).compile()
-    best = min(clock(lambda _: product(a, a), None, 30, 1)[0] for _ in "123")
-    speed = 2 * size**3 / best  # operations in a microsecond
-    return flops, speed
+    functions = {"product": lambda _: product(a, a)}
+    return (
+        2 * size**3 / clock(functions, {}.fromkeys(functions), 100)["product"]
+    )
 
 
 def main(argv=None):
@@ -142,33 +146,38 @@ def main(argv=None):
     for title, work in fit.works().items():
         if options.only and options.only not in title:
             continue
-        table = {}
+        functions, states = {}, {}
         for name, make in {"fit": ours, "scan": scan}.items():
-            run, state = make(work)
-            _, state = clock(run, state, 3, work.steps)
-            on_clock, state = clock(run, state, options.rounds, work.steps)
-            found, _ = kernels(run, state, 5, work.steps)
-            table[name] = found, on_clock
-        print(
-            f"\n{title}\n\n| a step | fit: kernels | us | scan: kernels | us |"
-        )
+            functions[name], states[name] = make(work)
+        clock(functions, states, 3)
+        wall = clock(functions, states, options.rounds)
+        found = [
+            kernels(run, states[name], 5, work.steps)
+            for name, run in functions.items()
+        ]
+        print(f"\n{title}\n")
+        print("| a step | fit: kernels | us | scan: kernels | us |")
         print("|---|---|---|---|---|")
         for kind in KINDS:
-            cells = [table[name][0][kind] for name in table]
-            if any(count for count, _ in cells):
-                row = [f"{count:.1f} | {us:.1f}" for count, us in cells]
-                print(f"| {kind} | " + " | ".join(row) + " |")
-        total = [
-            f"{sum(n for n, _ in f.values()):.0f} | {wall:.1f}"
-            for f, wall in table.values()
+            if any(each[kind][0] for each in found):
+                cells = [
+                    f"{n:.1f} | {us:.1f}"
+                    for n, us in (each[kind] for each in found)
+                ]
+                print(f"| {kind} | " + " | ".join(cells) + " |")
+        cells = [
+            f"{sum(n for n, _ in each.values()):.0f} | {us / work.steps:.1f}"
+            for each, us in zip(found, wall.values(), strict=True)
         ]
-        print("| all, on the clock | " + " | ".join(total) + " |")
-        flops, speed = least(work)
-        print(
-            f"\n{flops / 1e6:.2f} million operations a step: "
-            f"{flops / speed:.1f} us at {speed / 1e3:.0f} GFLOP/s, the speed "
-            "of a product of 1024 x 1024 matrices"
-        )
+        print("| all, on the clock | " + " | ".join(cells) + " |")
+        count = operations(work)
+        if count:
+            speed = full_speed()
+            print(
+                f"\n{count / 1e6:.2f} million operations a step: "
+                f"{count / speed:.1f} us at {speed / 1e3:.0f} GFLOP/s, the "
+                "speed of a product of 1024 x 1024 matrices"
+            )
 
 
 if __name__ == "__main__":
