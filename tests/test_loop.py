@@ -278,3 +278,11 @@ def test_a_narrow_product_of_more_axes_has_the_same_values(swap):
     np.testing.assert_allclose(
         rewritten(product)(x, y), product(x, y), rtol=1e-5, atol=1e-5
     )
+
+
+def test_a_cpu_takes_arrays_as_they_are_but_for_those_to_be_converted():
+    given = {"x": np.ones((4, 2), "float32"), "y": np.ones(4, "int64")}
+    put = _keras.put(given, stacked=False)
+    assert put["x"] is given["x"]
+    assert isinstance(put["y"], jax.Array)
+    assert put["y"].dtype == "int32"
