@@ -228,29 +228,32 @@ def _epochs(model, run, iterator, epochs, options):
     """Train for some epochs; return the logs of the last."""
     callbacks, logs = run.callbacks, {}
     validates = options["validation_data"] is not None
-    if run.unseen and not validates and _keras.steps_log_metrics(model):
+    unseen = run.unseen and not validates and _keras.steps_log_metrics(model)
+    if unseen and run.silent:
         return _epochs_ahead(model, run, iterator, epochs)
     for epoch in epochs:
         run.reset_metrics()
         callbacks.on_epoch_begin(epoch)
         last = run.epoch(iterator)
-        run.sync()
+        if not unseen:
+            run.sync()
         logs = _logs(model, last)
         if validates and _keras.should_validate(
             model, epoch, options["validation_freq"]
         ):
             logs |= _validate(model, callbacks, options)
-        callbacks.on_epoch_end(epoch, logs)
+        with _keras.unsynced(model):
+            callbacks.on_epoch_end(epoch, logs)
         if model.stop_training:
             break
+    run.sync()
     return logs
 
 
 def _epochs_ahead(model, run, iterator, epochs):
-    """As `_epochs`, where nothing can look at the model between two.
+    """As `_epochs`, each begun before the logs of the last have come.
 
-    The next epoch begins before the logs of the last have come, so that
-    Python works while the device does.
+    Python works while the device does, since nothing looks at the model.
     """
     ended: list[Any] = []
     logs: Any = {}

@@ -14,6 +14,8 @@ import keras
 import numpy as np
 
 CallbackList = keras.callbacks.CallbackList
+# Callbacks that never look at the model's variables.
+BLIND = keras.callbacks.History, keras.callbacks.ProgbarLogger
 
 # Seconds between two updates of a progress bar; without one, how long an
 # interrupt may have to wait.
@@ -125,9 +127,7 @@ class Run:
         self.program, self.pace, self._steps = program, pace, steps
         plain = type(callbacks) is CallbackList
         every = callbacks.callbacks if plain else []
-        self.unseen = plain and all(
-            type(c) is keras.callbacks.History for c in every
-        )
+        self.unseen = plain and all(type(c) in BLIND for c in every)
         self.silent = plain and not any(_overrides(c, mode) for c in every)
         if any(watches_batches(c, mode) for c in every) or not plain:
             self._steps = steps or 1

@@ -574,3 +574,37 @@ def test_narrow_layers_train_as_in_stock():
     ours = fit(narrow_heads(Fused), y=y, epochs=5)
     assert_same(ours[0].values(), stock[0].values())
     assert_same(ours[1], stock[1])
+
+
+@pytest.mark.parametrize("verbose", [0, 2])
+def test_callbacks_that_look_at_nothing_cost_no_look(verbose, monkeypatch):
+    model = make(Fused)
+    fit(model, verbose=verbose)
+    looks = []
+    sync = keras.Model.jax_state_sync
+
+    def counting(self):
+        if not self._jax_state_synced:
+            looks.append(self)
+        sync(self)
+
+    monkeypatch.setattr(keras.Model, "jax_state_sync", counting)
+    before = model.get_weights()
+    fit(model, verbose=verbose, epochs=3)
+    assert looks == []
+    assert not np.array_equal(model.get_weights()[0], before[0])
+    look = Look()
+    fit(model, verbose=verbose, callbacks=[look])
+    assert look.steps == [30, 35]  # after 2 epochs of 5 steps, and 3
+    assert looks == []
+
+
+class Look(keras.callbacks.Callback):
+    """Notes the steps that the optimizer has made after each epoch."""
+
+    def __init__(self):
+        super().__init__()
+        self.steps = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.steps.append(int(self.model.optimizer.iterations.value))
