@@ -8,7 +8,7 @@ from keras_jax_ext._products import narrow_first
 import jax
 
 # XLA's default order of a program's kernels keeps many of them ready at once.
-# With the few cores of a CPU the order that needs least memory took 5 to 10%
+# With the few cores of a CPU the order that needs least memory took up to 10%
 # less time, since what a kernel reads was just written; and a quarter less
 # while another program ran.
 _OPTIONS: dict[str, str | bool] = {

@@ -2,7 +2,7 @@
 
 The gradient of a kernel of shape `(n, m)` is a product over the rows of a
 batch. XLA writes it as `(n, rows) @ (rows, m)`, whatever order it is given in,
-and where `m` is small its CPU kernel takes 2 to 10 times as long as for
+and where `m` is small its CPU kernel takes up to 10 times as long as for
 `(m, rows) @ (rows, n)` (seen in jaxlib 0.10 to 0.12, for 32 to 256 rows). A
 barrier behind the product keeps XLA from turning it round.
 """
