@@ -4,6 +4,7 @@ import contextlib
 import inspect
 
 from keras_jax_ext import _fused, _keras
+from keras_jax_ext._notes import notes
 from keras_jax_ext._run import PREDICT, TEST, TRAIN
 
 
@@ -17,7 +18,7 @@ class FusedFit(_keras.Mixin):
     @property
     def steps_per_execution(self):
         """Integer, steps between two calls of a callback's batch hooks."""
-        return _fused.notes(self).steps_per_execution
+        return notes(self).steps_per_execution
 
     @steps_per_execution.setter
     def steps_per_execution(self, value):
@@ -27,7 +28,7 @@ class FusedFit(_keras.Mixin):
                 '`steps_per_execution` is "auto" or a positive integer. '
                 f"Received: steps_per_execution={value!r}."
             )
-        noted = _fused.notes(self)
+        noted = notes(self)
         noted.auto_steps = auto
         # Keras's own code compares it with numbers: "auto" is 1 to it.
         noted.steps_per_execution = 1 if auto else value
@@ -136,7 +137,7 @@ def _make(model, mode, make, force):
     new = getattr(model, name) is None or force
     make(force=force)
     if new:
-        noted = _fused.notes(model)
+        noted = notes(model)
         noted.programs.pop(mode, None)
         noted.paces.pop(mode, None)
         noted.functions[mode] = inspect.unwrap(getattr(model, name))

@@ -7,6 +7,7 @@ from typing import Any
 from keras_jax_ext import _keras
 from keras_jax_ext._data import Blocks, Resident, fits, is_plain
 from keras_jax_ext._loop import Pace
+from keras_jax_ext._notes import notes, say
 from keras_jax_ext._run import (
     PREDICT,
     TEST,
@@ -20,36 +21,6 @@ from keras_jax_ext._stream import Stream
 
 import jax
 import keras
-
-
-class _Notes:
-    """What the mixin remembers of a model, out of Keras's tracker's sight."""
-
-    def __init__(self):
-        self.auto_steps = True
-        self.steps_per_execution = 1
-        self.programs = {}
-        self.functions = {}
-        self.paces = {}
-        self.told = set()
-
-    def __deepcopy__(self, memo):
-        # Programs hold the step of the model that they were made for.
-        copy = _Notes()
-        copy.auto_steps = self.auto_steps
-        copy.steps_per_execution = self.steps_per_execution
-        return copy
-
-    def __reduce__(self):
-        fresh = self.__deepcopy__({})
-        return _Notes, (), vars(fresh)
-
-
-def notes(model):
-    """What is remembered of a model."""
-    if "_fused" not in vars(model):
-        vars(model)["_fused"] = _Notes()
-    return vars(model)["_fused"]
 
 
 def _why_not(model, mode):
@@ -119,10 +90,8 @@ def _shape(array):
 def fuses(model, mode, verbose):
     """Whether this call runs fused; say once why if not."""
     why = _why_not(model, mode)
-    noted = notes(model)
-    if why and verbose and noted.auto_steps and why not in noted.told:
-        noted.told.add(why)
-        print(f"{mode.name}: one step at a time, since {why}.")
+    if why:
+        say(model, f"{mode.name}: one step at a time, since {why}.", verbose)
     return not why
 
 
@@ -145,7 +114,7 @@ def iterate(model, x, y=None, sample_weight=None, *, steps=None, **options):
     return iterator
 
 
-def _open(model, iterator, run):
+def _open(model, iterator, run, verbose):
     """Let an iterator hand out many batches at a time."""
     adapter = iterator.data_adapter
     data, options = iterator.given
@@ -163,8 +132,12 @@ def _open(model, iterator, run):
         if is_plain(rows) and run.mode is not TRAIN:
             iterator.open = lambda: Blocks(rows, adapter.batch_size)
             return
+
+    def tell(what):
+        say(model, f"{run.mode.name}: {what}", verbose)
+
     most = run.group
-    iterator.open = lambda: Stream(adapter.get_jax_iterator(), most)
+    iterator.open = lambda: Stream(adapter.get_jax_iterator(), most, tell)
 
 
 def _run(model, mode, callbacks):
@@ -209,7 +182,7 @@ def fit(model, x, y, sample_weight, **options):
     first = _keras.first_epoch(model, options["initial_epoch"])
     try:
         with _run(model, TRAIN, callbacks) as run:
-            _open(model, iterator, run)
+            _open(model, iterator, run, options["verbose"])
             logs = _epochs(model, run, iterator, range(first, epochs), options)
     finally:
         iterator.close()
@@ -320,7 +293,7 @@ def evaluate(model, iterator, verbose, callbacks):
     callbacks.on_test_begin()
     with _run(model, TEST, callbacks) as run:
         run.reset_metrics()
-        _open(model, iterator, run)
+        _open(model, iterator, run, verbose)
         try:
             last = run.epoch(iterator)
         finally:
@@ -339,7 +312,7 @@ def predict(model, iterator, verbose, callbacks):
     model.stop_predicting = False
     callbacks.on_predict_begin()
     with _run(model, PREDICT, callbacks) as run:
-        _open(model, iterator, run)
+        _open(model, iterator, run, verbose)
         try:
             run.epoch(iterator)
         finally:

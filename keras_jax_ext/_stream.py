@@ -20,6 +20,9 @@ DEPTH = 2
 # A stream that has one batch waits so long for more, in seconds.
 GRACE = 0.01
 
+SINGLE = "one batch at a time, since they are not dense arrays of numbers."
+CHANGING = "batches of one shape at a time, since their shapes change."
+
 
 def _signature(batch):
     leaves, structure = jax.tree.flatten(batch)
@@ -37,11 +40,15 @@ class Stream:
     Args:
         batches: Iterable of batches.
         most: Integer, batches in a super-batch at most.
+        tell: Function of a line that says why few batches go together.
     """
 
-    def __init__(self, batches, most=GROUP):
+    def __init__(self, batches, most=GROUP, tell=print):
         self._batches = iter(batches)
         self._most = min(most, GROUP)
+        self._tell = tell
+        self._why: str | None = None
+        self._changes = 0
         self._changed = threading.Condition()
         self._ready: collections.deque[Piece] = collections.deque()
         self._allowed: float = 0
@@ -56,6 +63,7 @@ class Stream:
         """Let the thread read `steps` more batches; all, if `None`."""
         with self._changed:
             self._allowed += float("inf") if steps is None else steps
+            self._changes = 0
             self._changed.notify_all()
 
     def take(self, limit):
@@ -89,6 +97,8 @@ class Stream:
                 self._ready.appendleft(Piece(piece.data, *rest))
                 piece = Piece(piece.data, piece.start, limit)
             self._changed.notify_all()
+        if self._why:
+            self._tell(self._why)
         return piece
 
     def close(self):
@@ -145,8 +155,14 @@ class Stream:
                     break
             if group is None:
                 group = _Group(batch, self._most)
+                if not is_plain(batch):
+                    self._why = SINGLE
             elif _signature(batch) != group.signature:
                 self._left_over = batch
+                self._changes += 1
+                # A smaller batch at the end of an epoch is no surprise.
+                if self._changes > 1:
+                    self._why = CHANGING
                 break
             group.add(batch)
             self._allowed -= 1

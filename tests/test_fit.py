@@ -208,6 +208,38 @@ def test_a_fallback_says_why_once(capsys):
     assert out.count("the model is compiled with run_eagerly=True") == 1
 
 
+def of_shapes(*rows):
+    """A generator of batches of these numbers of rows."""
+    for count in rows:
+        yield X[:count], Y[:count]
+
+
+@pytest.mark.parametrize("verbose", [0, 2])
+def test_batches_that_cannot_go_together_say_so_once(verbose, capsys):
+    model = make(Fused)
+    options = {"steps_per_epoch": 4, "verbose": verbose, "shuffle": False}
+    for _ in range(2):
+        model.fit(of_shapes(*(8, 8, 8, 7) * 2), epochs=2, **options)
+    assert "train:" not in capsys.readouterr().out
+    for _ in range(2):
+        model.fit(of_shapes(8, 7, 8, 7), **options)
+    line = "train: batches of one shape at a time, since their shapes change."
+    assert capsys.readouterr().out.count(line) == (verbose > 0)
+
+
+def test_sparse_batches_say_that_they_go_alone(capsys):
+    sparse = pytest.importorskip("scipy.sparse")
+    x = sparse.random(64, 6, density=0.3, dtype="float32", random_state=0)
+    inputs = keras.Input((6,), sparse=True)
+    model = Fused(inputs, keras.layers.Dense(1)(inputs))
+    model.compile("sgd", "mse")
+    model.fit(x, Y[:64], verbose=2)
+    assert (
+        "train: one batch at a time, since they are not dense arrays of "
+        "numbers." in capsys.readouterr().out
+    )
+
+
 def test_data_larger_than_its_share_of_memory_takes_keras_path():
     stock = fit(make(keras.Model))
     model = make(Fused)
