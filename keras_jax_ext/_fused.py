@@ -215,8 +215,7 @@ def _epochs(model, run, iterator, epochs, options):
             model, epoch, options["validation_freq"]
         ):
             logs |= _validate(model, callbacks, options)
-        with _keras.unsynced(model):
-            callbacks.on_epoch_end(epoch, logs)
+        run.end_epoch(epoch, logs, unseen)
         if model.stop_training:
             break
     run.sync()
@@ -233,8 +232,7 @@ def _epochs_ahead(model, run, iterator, epochs):
 
     def end():
         while ended:
-            with _keras.unsynced(model):
-                run.callbacks.on_epoch_end(*ended.pop())
+            run.end_epoch(*ended.pop(), unseen=True)
 
     try:
         for epoch in epochs:

@@ -196,6 +196,15 @@ class Run:
             self._land(0)
         return last
 
+    def end_epoch(self, epoch, logs, unseen):
+        """Call the callbacks; `unseen` if they do not look at the model."""
+        if not unseen:
+            self.callbacks.on_epoch_end(epoch, logs)
+            return
+        # Cut short, it would leave variables that only seem to have the state.
+        with self._interrupts.held(), _keras.unsynced(self.model):
+            self.callbacks.on_epoch_end(epoch, logs)
+
     def _call(self, when, step, *args):
         hook = getattr(self.callbacks, f"on_{self.mode.name}_batch_{when}")
         hook(step, *args)
