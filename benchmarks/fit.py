@@ -4,10 +4,11 @@
 
 Each row times the same model, data and optimizer with stock `keras.Model` at
 one step an execution and at its best `steps_per_execution`, with
-`keras_jax_ext`, and as a scan over the epoch written by hand in JAX and optax,
-which is the limit. Rounds are interleaved and medians reported; every
-contender is warmed up and waits for its results. `others.py` does so for
-PyTorch, Flax NNX and Keras's nightly on the article's model.
+`keras_jax_ext`, and as a scan over the epoch written by hand in JAX and optax:
+the limit, but for what XLA compiles badly (see `where.py`). Rounds are
+interleaved and medians reported; every contender is warmed up and waits for its
+results. `others.py` does so for PyTorch, Flax NNX and Keras's nightly on the
+article's model.
 """
 
 import argparse
