@@ -7,6 +7,7 @@ from typing import Any
 
 from keras_jax_ext._keras.declaring import (
     get_global_attribute,
+    running_scope,
     set_global_attribute,
 )
 from keras_jax_ext._keras.mixing import Mixin
@@ -46,9 +47,7 @@ class CallContext:
     def _inherited(self):
         # A layer's scope is first seen here by the first layer called in it.
         # What was noted last before that is what the layer itself was given.
-        scopes = get_global_attribute("name_scope_stack") or ()
-        layers = (s for s in reversed(scopes) if s.caller is not None)
-        return self._within.setdefault(next(layers, None), self._latest)
+        return self._within.setdefault(running_scope(), self._latest)
 
 
 def was_called(layer: Any) -> bool:
