@@ -8,6 +8,10 @@ from keras_jax_ext import _compile, _fused, _keras, _optax_step, optimizers
 from keras_jax_ext._guard import guarded, last_good_state
 from keras_jax_ext._notes import notes
 from keras_jax_ext._run import PREDICT, TEST, TRAIN
+from keras_jax_ext.optimizers._optax_optimizer import (
+    custom_objects,
+    optax_optimizers,
+)
 
 import keras
 
@@ -84,7 +88,7 @@ class Trainer(_keras.TrainingMode):
         """
         _keras.check_fresh(f"{type(self).__name__} {self.name!r}")
         optimizer = optimizers.get(optimizer)
-        for each in optimizers.optax_optimizers(optimizer):
+        for each in optax_optimizers(optimizer):
             each.expect_loss()
         with _compile.specs(
             self, loss, loss_weights, metrics, weighted_metrics
@@ -421,7 +425,7 @@ class Trainer(_keras.TrainingMode):
         # Keras copies a model through a file, which raw optax is not in.
         written: Any = self.__reduce__()
         rebuild, arguments = written
-        known = optimizers.custom_objects(getattr(self, "optimizer", None))
+        known = custom_objects(getattr(self, "optimizer", None))
         with keras.saving.custom_object_scope(known):
             return rebuild(*arguments)
 

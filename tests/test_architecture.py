@@ -9,6 +9,7 @@ PACKAGE = Path(__file__).parent.parent / "keras_jax_ext"
 FLOORS = {
     "_keras": 0,
     "_injection": 0,
+    "_mirror": 0,
     "_parts": 0,
     "_report": 0,
     "_calls": 0,
@@ -51,6 +52,7 @@ FLOORS = {
 BUDGETS = {
     "_keras": 1200,
     "_injection": 160,
+    "_mirror": 40,
     "_parts": 120,
     "_report": 230,
     "_calls": 60,
@@ -80,7 +82,7 @@ BUDGETS = {
     "metrics": 250,
     "optimizers": 780,
     "optax": 50,
-    "callbacks": 950,
+    "callbacks": 960,
     "_specs": 170,
     "_compiled": 260,
     "_compile": 400,
