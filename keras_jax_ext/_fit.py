@@ -5,7 +5,8 @@ import inspect
 
 from keras_jax_ext import _fused, _keras
 from keras_jax_ext._notes import notes
-from keras_jax_ext._run import PREDICT, TEST, TRAIN
+from keras_jax_ext._steps import PREDICT, TEST, TRAIN
+from keras_jax_ext._turns import in_turn
 
 
 class FusedFit(_keras.Mixin):
@@ -54,6 +55,7 @@ class FusedFit(_keras.Mixin):
     def make_predict_function(self, force=False):
         _make(self, PREDICT, super().make_predict_function, force)
 
+    @in_turn
     def fit(
         self,
         x=None,
@@ -80,6 +82,7 @@ class FusedFit(_keras.Mixin):
         with _keeping_state(self):
             return _fused.fit(self, **arguments)
 
+    @in_turn
     def evaluate(
         self,
         x=None,
@@ -116,6 +119,7 @@ class FusedFit(_keras.Mixin):
             logs = _fused.evaluate(self, iterator, verbose, callbacks)
         return logs if return_dict else _keras.in_order(self, logs)
 
+    @in_turn
     def predict(
         self, x, batch_size=None, verbose="auto", steps=None, callbacks=None
     ):

@@ -6,15 +6,11 @@ import itertools
 from typing import Any
 
 from keras_jax_ext import _keras
-from keras_jax_ext._faults import calls_python, checks_values
+from keras_jax_ext._faults import LOST, calls_python, checks_values
+from keras_jax_ext._turns import BusyError
 
 import jax
 import keras
-
-_LOST = (
-    "The variables were given to the device, which failed while it wrote over "
-    "them: the model has no weights now. Load a checkpoint."
-)
 
 
 class Guarded(_keras.Mixin):
@@ -77,6 +73,8 @@ def _synced(model):
     """Put the state of the last step back if a callback raises."""
     try:
         yield
+    except BusyError:  # another thread has the state
+        raise
     except BaseException:
         model.jax_state_sync()
         raise
@@ -124,7 +122,7 @@ def guarded(model, function, kind):
             raise
         except BaseException as error:
             if not _keras.restore_state(model, kept, kind):
-                error.add_note(_LOST)
+                error.add_note(LOST)
             raise
 
     return step
