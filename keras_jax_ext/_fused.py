@@ -209,7 +209,7 @@ def _epochs(model, run, iterator, epochs, options):
     for epoch in epochs:
         run.reset_metrics()
         callbacks.on_epoch_begin(epoch)
-        if not run.watched.unseen:
+        if run.watched.meddles:
             run.watch()
         last = run.epoch(iterator)
         if not unseen:

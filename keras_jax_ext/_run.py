@@ -146,7 +146,7 @@ class Run:
 
     def _call(self, when, step, *args):
         hook = getattr(self.callbacks, f"on_{self.mode.name}_batch_{when}")
-        if not self.watched.unseen:
+        if self.watched.meddles:
             self.show()
         hook(step, *args)
 
