@@ -7,7 +7,8 @@ from typing import Any
 from keras_jax_ext import _compile, _fused, _keras, _optax_step, optimizers
 from keras_jax_ext._guard import guarded, last_good_state
 from keras_jax_ext._notes import notes
-from keras_jax_ext._run import PREDICT, TEST, TRAIN
+from keras_jax_ext._steps import PREDICT, TEST, TRAIN
+from keras_jax_ext._turns import in_turn
 from keras_jax_ext.optimizers._optax_optimizer import (
     custom_objects,
     optax_optimizers,
@@ -128,6 +129,7 @@ class Trainer(_keras.TrainingMode):
 
     # Many steps.
 
+    @in_turn
     def fit(
         self,
         x=None,
@@ -183,6 +185,7 @@ class Trainer(_keras.TrainingMode):
         with last_good_state(self):
             return _fused.fit(self, **arguments)
 
+    @in_turn
     def evaluate(
         self,
         x=None,
@@ -241,6 +244,7 @@ class Trainer(_keras.TrainingMode):
             logs = _fused.evaluate(self, iterator, verbose, callbacks)
         return logs if return_dict else _keras.in_order(self, logs)
 
+    @in_turn
     def predict(
         self, x, batch_size=None, verbose="auto", steps=None, callbacks=None
     ):
