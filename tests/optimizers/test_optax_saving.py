@@ -176,12 +176,81 @@ def test_training_goes_on_from_a_backup(tmp_path):
         {"call": None},
         {"unknown": 1},
         {"object": {"module": "os", "class_name": "system", "config": {}}},
+        {"object": {"class_name": "function", "config": "tests>halving"}},
+        {
+            "object": {
+                "class_name": "__lambda__",
+                "registered_name": "tests>Registered",
+                "config": {"value": "AAAA"},
+            }
+        },
+        {"registered": "tests>Registered"},
+        {
+            "call": {
+                "call": {"optax": "inject_hyperparams"},
+                "args": [],
+                "kwargs": {
+                    "hyperparam_dtype": {"optax": "adam"},
+                    "inner_factory": {"registered": "tests>halving"},
+                },
+            },
+            "kwargs": {"path": "/home/user"},
+        },
+        {
+            "call": {
+                "call": {"optax": "inject_hyperparams"},
+                "args": [{"optax": "inject_hyperparams"}],
+            },
+            "args": [{"registered": "tests>halving"}],
+        },
+        {
+            "call": {"optax": "scale_by_factored_rms"},
+            "kwargs": {
+                "decay_rate": "/home/user",
+                "decay_rate_fn": {"registered": "tests>halving"},
+            },
+        },
+        {
+            "call": {
+                "call": {"optax": "inject_hyperparams"},
+                "args": [{"optax": "scale_by_factored_rms"}],
+                "kwargs": {"static_args": {"tuple": ["decay_rate_fn"]}},
+            },
+            "kwargs": {
+                "decay_rate": "/home/user",
+                "decay_rate_fn": {"registered": "tests>halving"},
+            },
+        },
+        {
+            "call": {"optax": "microbatching.Accumulator"},
+            "args": [{"registered": "tests>halving"}] * 4,
+        },
+        {
+            "call": {"optax": "chain"},
+            "args": [{"dict": [["init", {"registered": "tests>halving"}]]}],
+        },
+        {
+            "call": {"optax": "schedules.inject_stateful_hyperparams"},
+            "args": [{"registered": "tests>halving"}],
+        },
     ],
     ids=str,
 )
 def test_a_file_cannot_have_anything_else_called(config):
-    with pytest.raises(ValueError, match="rebuilt from public names of optax"):
-        saving.decode(config)
+    """At any depth, beside what is allowed."""
+    clip = {"call": {"optax": "clip"}, "args": [1.0]}
+    deep = {"call": {"optax": "chain"}, "args": [clip, config]}
+    for each in (config, [config], {"tuple": [config]}, deep):
+        with pytest.raises(ValueError, match="from public names of optax"):
+            saving.decode(each)
+
+
+@keras.saving.register_keras_serializable("tests")
+class Registered:
+    """A class is called as a function is."""
+
+    def get_config(self):
+        return {}
 
 
 CALLED: list = []
@@ -214,6 +283,29 @@ HOSTILE = {
             },
             "kwargs": {"fun": NOTING, "in_axes": 0, "microbatch_size": 1},
         }
+    },
+    "injected_by_name": {
+        "transformation": {
+            "call": {
+                "call": {"optax": "inject_hyperparams"},
+                "args": [],
+                "kwargs": {
+                    "hyperparam_dtype": {"optax": "adam"},
+                    "inner_factory": NOTING,
+                },
+            },
+            "kwargs": {"path": "rm"},
+        }
+    },
+    "in_place_of_the_transformation": {
+        "transformation": {"optax": "sgd"},
+        "arguments": {"dict": [["transformation", NOTING], ["path", "rm"]]},
+    },
+    "given_an_argument": {
+        "transformation": {"optax": "scale_by_factored_rms"},
+        "arguments": {
+            "dict": [["decay_rate_fn", NOTING], ["decay_rate", "rm"]]
+        },
     },
     "class": {
         "transformation": {"optax": "sgd"},
@@ -262,6 +354,60 @@ def test_a_maker_of_ones_own_is_not_saved_but_asked_for(tmp_path):
 def test_an_unregistered_function_is_named_when_loading():
     with pytest.raises(ValueError, match="is not registered"):
         saving.decode({"registered": "tests>nobody"})
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"call": {"optax": "sgd"}, "args": None},
+        {"call": {"optax": "sgd"}, "args": [], "kwargs": []},
+        {"call": {"optax": "sgd"}, "kwargs": {"momentumm": 0.1}},
+        {"array": [1.0]},
+        {"array": [1.0], "dtype": "float33"},
+        {"dict": [["a"], 1]},
+        {"tuple": None},
+        {"dtype": 7},
+        {"key": [0, 1]},
+        {"object": None},
+        {"object": {}},
+    ],
+    ids=str,
+)
+def test_a_damaged_entry_is_named(config):
+    with pytest.raises(ValueError, match=r"is damaged.*Received: \{"):
+        saving.decode(config)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"transformation": ...},
+        {"learning_rate": ...},
+        {"arguments": ...},
+        {"arguments": None},
+        {"arguments": {"dict": [["b1"]]}},
+        {"arguments": {"dict": [[1, 2]]}},
+        {"arguments": [["b1", 0.5]]},
+    ],
+    ids=str,
+)
+def test_a_damaged_optimizer_is_named(change):
+    optimizer = optimizers.OptaxOptimizer(raw.sgd, learning_rate=0.1)
+    config = optimizer.get_config() | change
+    config = {k: v for k, v in config.items() if v is not ...}
+    with pytest.raises(ValueError, match=r"(lacks|arguments of) .*Received"):
+        optimizers.OptaxOptimizer.from_config(config)
+
+
+def test_a_registered_function_stands_where_optax_gives_it_a_count():
+    made = optax.inject_hyperparams(optax.adam)(0.1, b1=halving)
+    config = saving.encode(made)
+    assert saving.encode(saving.decode(config)) == config
+    given = {"decay_rate": 0.8, "decay_rate_fn": halving}
+    with pytest.raises(saving.CannotSaveError, match="as `decay_rate_fn`"):
+        saving.encode(optax.scale_by_factored_rms(**given))
+    optimizer = optimizers.OptaxOptimizer(raw.scale_by_factored_rms, **given)
+    assert optimizer.get_config()["transformation"] is None
 
 
 def test_what_cannot_be_saved_says_why():
