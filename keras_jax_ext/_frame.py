@@ -60,6 +60,7 @@ class Declarations:
         self.signature = None
         self.path_name = None
         self.rng = None
+        self.compiled_from_file = False  # until its arrays are read
         self.untraced = None  # why a trace at the first use failed, if it did
 
     def why_late(self):

@@ -5,7 +5,7 @@ import inspect
 import re
 from typing import Any
 
-from keras_jax_ext import _frame, _keras
+from keras_jax_ext import _files, _frame, _keras
 from keras_jax_ext._compile import Compile
 from keras_jax_ext._fit import FusedFit
 from keras_jax_ext._guard import Guarded
@@ -161,6 +161,24 @@ class Model(
         """As `keras.Model.save_weights`; refused before the first use."""
         self._check_declared("save_weights")
         return super().save_weights(filepath, *args, **kwargs)
+
+    def load_weights(self, filepath, skip_mismatch=False, **kwargs):
+        """As `keras.Model.load_weights`; if it fails, nothing is changed.
+
+        Args:
+            filepath: Path of the file.
+            skip_mismatch: Boolean, whether to read what fits, and warn of
+                the rest. Without it every array of the file must have a
+                place in the model. Defaults to `False`.
+            **kwargs: As Keras.
+        """
+        with _files.loading(self, kwargs.get("objects_to_skip")):
+            super().load_weights(filepath, skip_mismatch, **kwargs)
+
+    def compile_from_config(self, config):
+        super().compile_from_config(config)
+        compiled = self.compiled and self.optimizer is not None
+        _frame.declarations(self).compiled_from_file = compiled
 
     def _check_declared(self, method):
         if self._declares and not self.built and not self.weights:

@@ -165,3 +165,20 @@ def test_a_legacy_h5_file_of_a_functional_model(tmp_path):
     model.save(tmp_path / "model.h5")
     loaded = keras.models.load_model(tmp_path / "model.h5")
     assert np.array_equal(loaded(X), model(X))
+
+
+@keras.saving.register_keras_serializable("test_saving")
+class Given(kje.Model):
+    """Its user hands a function to `call`."""
+
+    def call(self, x, act=None):
+        return act(layers.Dense(2)(x))
+
+
+def test_a_file_gives_no_function_to_a_call(tmp_path):
+    model = Given()
+    model(X, act=keras.ops.relu)
+    with pytest.warns(UserWarning, match="cannot give to `call`. Received"):
+        model.save(tmp_path / "model.keras")
+    with pytest.raises(ValueError, match=r"plain values\. Received"):
+        keras.models.load_model(tmp_path / "model.keras")
