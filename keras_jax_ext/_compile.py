@@ -5,7 +5,7 @@ import functools
 import inspect
 from typing import Any
 
-from keras_jax_ext import _keras, _parts, _report
+from keras_jax_ext import _keras, _parts, _report, _specs
 from keras_jax_ext._compiled import Compiled, by_path
 from keras_jax_ext._specs import Kept, renamed, split_losses, split_metrics
 
@@ -138,10 +138,7 @@ class Compile(_keras.Mixin):
             # Keras warns that only the user knows how.
             super().compile_from_config(config)
             return
-        config = keras.saving.deserialize_keras_object(config)
-        if isinstance(config.get("loss"), Kept):
-            config.update(config["loss"].specs)
-        self.compile(**config)
+        self.compile(**_specs.from_file(config))
         if self.optimizer is not None and self.built:
             self.optimizer.build(self.trainable_variables)
 

@@ -9,6 +9,7 @@ PACKAGE = Path(__file__).parent.parent / "keras_jax_ext"
 FLOORS = {
     "_keras": 0,
     "_injection": 0,
+    "_entries": 0,
     "_parts": 0,
     "_report": 0,
     "_calls": 0,
@@ -52,6 +53,7 @@ FLOORS = {
 BUDGETS = {
     "_keras": 1200,
     "_injection": 160,
+    "_entries": 50,
     "_parts": 120,
     "_report": 230,
     "_calls": 60,

@@ -412,3 +412,48 @@ def test_a_file_is_signed_and_stock_keras_reads_it(tmp_path):
         array[0, 0] += 1
     with pytest.raises(ValueError, match="file of weights is damaged"):
         model.load_weights(tmp_path / "a.weights.h5")
+
+
+def mean(y_pred):
+    return keras.ops.mean(y_pred)
+
+
+OWN = {
+    "loss": lambda: kje.losses.Loss(register(mean)),
+    "loss on": lambda: kje.losses.on(keras.losses.MeanAbsoluteError(), 0),
+    "metric": lambda: kje.metrics.Function(register(mean)),
+    "metric on": lambda: kje.metrics.on("mae", 0),
+    "specs": lambda: kje._specs.Kept({"loss": "mse"}),
+}
+ENTRIES = [
+    ("loss", {"fn": {}}),
+    ("loss", {"fn": {"class_name": "float32", "config": {}}}),
+    ("loss on", {"loss": {"name": "mse"}}),
+    ("metric", {"fn": None}),
+    ("metric", {"fn": ...}),
+    ("metric", {"fn": {"name": "mean"}}),
+    ("metric on", {"metric": ...}),
+    ("metric on", {"metric": {"name": "mae"}}),
+    ("metric on", {"metric": 3}),
+    ("specs", {"specs": ...}),
+    ("specs", {"specs": None}),
+    ("specs", {"specs": ["mse"]}),
+    ("specs", {"specs": {"optimizer": "sgd"}}),
+]
+
+
+@pytest.mark.parametrize(("name", "change"), ENTRIES, ids=str)
+def test_a_damaged_entry_of_ours_is_named(name, change):
+    made = OWN[name]()
+    config = made.get_config() | change
+    config = {k: v for k, v in config.items() if v is not ...}
+    with pytest.raises(
+        (TypeError, ValueError), match=rf"{next(iter(change))}|float32"
+    ):
+        type(made).from_config(config)
+
+
+@pytest.mark.parametrize("config", [[], "adam", 3, ["adam"]])
+def test_a_damaged_compile_config_is_named(config):
+    with pytest.raises(ValueError, match="'compile_config' of a model in a f"):
+        Inline().compile_from_config(config)
