@@ -91,6 +91,7 @@ def _error(layer, path, store):
         return None
     found = {p: keys for p, keys in found.items() if _holds(p)(path)}
     asked, layers = _keras.saved_shapes(layer, path)
+    _use_other_names(layer, path, found, asked, layers)
     declared = _frame.declarations(layer)
     compiled, declared.compiled_from_file = declared.compiled_from_file, False
     faults = [
@@ -102,11 +103,25 @@ def _error(layer, path, store):
         return None
     shown = faults[:10] + ["..."] * (len(faults) > 10)
     return ValueError(
-        "The arrays of a file must be those of the model. Received: "
+        "The arrays of a file must match those of the model. Received: "
         f"{'; '.join(shown)}.{_why(layer, layers)} Make the model as it was "
         "when it was saved; `load_weights(path, skip_mismatch=True)` reads "
         "what fits."
     )
+
+
+def _use_other_names(layer, path, found, asked, layers):
+    """Look for a layer where the file has it, if it has several names."""
+    places = {id(owner): place for place, owner in layers.items()}
+    for other in found:
+        if other in asked:
+            continue
+        owner = layer
+        for name in other.removeprefix(path).strip("/").split("/"):
+            owner = getattr(owner, name, None)
+        place = places.get(id(owner))
+        if place is not None and place not in found:
+            asked[other], layers[other] = asked.pop(place), layers.pop(place)
 
 
 def _differing(found, asked, layers):

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import pickle
 import re
 from typing import Any
 
@@ -13,6 +14,7 @@ from keras_jax_ext._optax_step import OptaxTraining
 from keras_jax_ext._specs import Kept
 from keras_jax_ext._summary import Summary
 from keras_jax_ext.layers import Layer
+from keras_jax_ext.optimizers import optax_optimizers
 
 import keras
 
@@ -153,9 +155,12 @@ class Model(
         return args, kwargs
 
     def save(self, filepath, *args, **kwargs):
-        """As `keras.Model.save`; a model without its weights is refused."""
-        self._check_declared("save")
-        return super().save(filepath, *args, **kwargs)
+        """As `keras.Model.save`; a model that is yet empty is refused."""
+        if not _keras.sublayers(self):  # else Keras warns, as of its own
+            self._check_declared("save")
+        super().save(filepath, *args, **kwargs)
+        if type(self) in (Functional, Sequential):
+            _keras.write_class(filepath, type(self))
 
     def save_weights(self, filepath, *args, **kwargs):
         """As `keras.Model.save_weights`; refused before the first use."""
@@ -180,6 +185,9 @@ class Model(
         compiled = self.compiled and self.optimizer is not None
         _frame.declarations(self).compiled_from_file = compiled
 
+    def __reduce__(self):
+        return _pickled(self)
+
     def _check_declared(self, method):
         if self._declares and not self.built and not self.weights:
             raise ValueError(
@@ -188,6 +196,19 @@ class Model(
                 f"{type(self).__name__} {self.name!r}, never called. Call it "
                 "on a batch first, or `model.build(input_shape)`."
             )
+
+
+def _pickled(model):
+    """How Keras pickles a model; what could not be unpickled is refused."""
+    held = optax_optimizers(getattr(model, "optimizer", None))
+    for optimizer in held:
+        config = optimizer.get_config()
+        if config["transformation"] is None:
+            raise pickle.PicklingError(
+                "A model is pickled as a file, which cannot hold its optax "
+                f"transformation. Received: {config['reason']}"
+            )
+    return keras.Model.__reduce__(model)
 
 
 def _tensor_arguments(call):
@@ -248,7 +269,11 @@ def _extended(cls):
     variant = type(
         cls.__name__,
         (Compile, OptaxTraining, Guarded, FusedFit, Summary, cls),
-        {"_loads_as_stock": True, **{n: getattr(cls, n) for n in names}},
+        {
+            "_loads_as_stock": True,
+            "__reduce__": _pickled,
+            **{n: getattr(cls, n) for n in names},
+        },
     )
     _keras.register_like(variant, cls)
     return variant

@@ -71,6 +71,7 @@ from keras_jax_ext._keras.saving import (
     loader_of as loader_of,
     saved_shapes as saved_shapes,
     sign as sign,
+    write_class as write_class,
 )
 from keras_jax_ext._keras.structures import (
     register_dataclasses as register_dataclasses,

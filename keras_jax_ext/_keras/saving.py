@@ -1,5 +1,7 @@
 """What Keras's saver writes for a model, and what a file has."""
 
+import json
+import os
 import zlib
 
 import h5py
@@ -126,6 +128,22 @@ def _arrays(file):
 
     file.visititems(visit)
     return sorted(found, key=lambda pair: pair[0])
+
+
+def write_class(filepath, cls: type):
+    """Name `cls` in a legacy file, which has the name of Keras's class.
+
+    Layers below the model are named as they are registered; only the model's
+    own class is not.
+    """
+    path = os.fspath(filepath)
+    if not path.endswith((".h5", ".hdf5")) or not os.path.isfile(path):
+        return
+    with h5py.File(path, "r+") as file:
+        config = json.loads(file.attrs["model_config"])
+        if config["class_name"] == cls.__name__:
+            config["class_name"] = keras.saving.get_registered_name(cls)
+            file.attrs["model_config"] = json.dumps(config).encode()
 
 
 def sign(store):

@@ -1,6 +1,8 @@
 """Files: state and transformation come back, and nothing in them runs."""
 
+import copy
 import json
+import pickle
 import zipfile
 
 import keras_jax_ext as kje
@@ -446,3 +448,48 @@ def test_a_recipe_is_json_and_comes_back(make):
     config = saving.encode(make())
     assert json.loads(json.dumps(config)) == config
     assert saving.encode(saving.decode(config)) == config
+
+
+@pytest.mark.parametrize(
+    "name", ["adam", "nadam", "contrib.sam", "schedules.cosine_decay_schedule"]
+)
+def test_a_function_of_optax_is_pickled_by_its_name(name):
+    found = optax
+    for part in name.split("."):
+        found = getattr(found, part)
+    assert pickle.loads(pickle.dumps(found)) is found
+    assert copy.deepcopy(found) is found
+
+
+TRANSFORMATIONS = [name for name in MADE if name not in ("multi_steps",)]
+
+
+@pytest.mark.parametrize("name", TRANSFORMATIONS)
+def test_a_model_and_its_transformation_are_pickled(name):
+    made = MADE[name]()
+    if not isinstance(made, optimizers.OptaxOptimizer):
+        again = pickle.loads(pickle.dumps(made))
+        assert saving.encode(again) == saving.encode(made)
+    inputs = keras.Input((3,))
+    outputs = keras.layers.Dense(2)(inputs)
+    for make in (kje.Model, lambda *a: kje.extend(keras.Model(*a))):
+        model = make(inputs, outputs)
+        model.compile(optimizers.get(made), "mse")
+        model.fit(X, Y[:, [0, 0]], verbose=0)
+        again = pickle.loads(pickle.dumps(model))
+        np.testing.assert_array_equal(
+            again.optimizer.variables[-1], model.optimizer.variables[-1]
+        )
+
+
+@pytest.mark.parametrize("how", [pickle.dumps, copy.deepcopy])
+@pytest.mark.parametrize("extended", [False, True])
+def test_a_model_that_could_not_be_unpickled_is_not_pickled(how, extended):
+    inputs = keras.Input((3,))
+    model = keras.Model if extended else kje.Model
+    model = model(inputs, keras.layers.Dense(2)(inputs))
+    if extended:
+        kje.extend(model)
+    model.compile(raw.adam(0.1), "mse")
+    with pytest.raises(pickle.PicklingError, match=r"Received: This part .*c"):
+        how(model)
