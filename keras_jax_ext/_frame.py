@@ -58,6 +58,7 @@ class Declarations:
         self.structures = {}  # lists of children that `call` assigns
         self.complete = False
         self.signature = None
+        self.is_named = False  # by its user, whatever the name looks like
         self.path_name = None
         self.rng = None
         self.compiled_from_file = False  # until its arrays are read

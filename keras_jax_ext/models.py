@@ -81,6 +81,8 @@ class Model(
             Functional.__init__(self, *args, **kwargs)
         else:
             super().__init__(*args, **kwargs)
+            given = kwargs.get("name") is not None
+            _frame.declarations(self).is_named = given
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -101,8 +103,52 @@ class Model(
             return
         base = _keras.to_snake_case(type(self).__name__)
         root = _keras.running_layer() in (None, self) and not composed
-        numbered = re.fullmatch(rf"{base}_\d+", self.name)
-        declared.path_name = base if root and numbered else self.name
+        automatic = not declared.is_named and _is_numbered(self.name, base)
+        declared.path_name = base if root and automatic else self.name
+
+    @_keras.default
+    def get_config(self):
+        """As `keras.Model.get_config`; a name that was given stays so."""
+        config = super().get_config()
+        if _frame.declarations(self).is_named and "name" in config:
+            config["name"] = _Given(config["name"])
+        return config
+
+    @classmethod
+    def from_config(cls, config, *args, **kwargs):
+        """Make a model from `get_config()`.
+
+        Args:
+            config: Dict, from `get_config()`.
+            *args: As the stock `from_config`.
+            **kwargs: As the stock `from_config`.
+
+        Returns:
+            A model, not built.
+        """
+        name = config.get("name")
+        model = super().from_config(config, *args, **kwargs)
+        if not isinstance(name, _Given) and isinstance(model, Model):
+            # Every config has a name, automatic or not.
+            base = _keras.to_snake_case(cls.__name__)
+            numbered = _is_numbered(model.name, base)
+            _frame.declarations(model).is_named = not numbered
+        return model
+
+    def get_build_config(self):
+        """As `kje.Layer`, with what the paths of the variables begin with."""
+        config = super().get_build_config()
+        if config and "call" in config:
+            config["path_name"] = self._path_name()
+        return config
+
+    def build_from_config(self, config):
+        """As `kje.Layer`, with the paths that were saved."""
+        if isinstance(config, dict) and isinstance(
+            config.get("path_name"), str
+        ):
+            _frame.declarations(self).path_name = config["path_name"]
+        super().build_from_config(config)
 
     def __call__(self, *args, **kwargs):
         args, kwargs = self._spread(args, kwargs)
@@ -196,6 +242,14 @@ class Model(
                 f"{type(self).__name__} {self.name!r}, never called. Call it "
                 "on a batch first, or `model.build(input_shape)`."
             )
+
+
+class _Given(str):
+    """A name in a config that its user gave, though it looks automatic."""
+
+
+def _is_numbered(name, base):
+    return re.fullmatch(rf"{base}_\d+", name) is not None
 
 
 def _pickled(model):
