@@ -1,6 +1,7 @@
 """Arguments of a call as shapes: to trace it, or to build from another time."""
 
 import contextlib
+import warnings
 from typing import Any
 
 from keras_jax_ext import _keras
@@ -112,3 +113,41 @@ def signature(args, kwargs):
     return jax.tree.map(
         symbol, (args, kwargs), is_leaf=lambda x: not _is_container(x)
     )
+
+
+def check_savable(layer: keras.Layer, arguments: tuple):
+    """Warn of arguments that `from_file` will refuse."""
+    if any(map(callable, jax.tree.leaves(arguments))):
+        warnings.warn(
+            f"{type(layer).__name__} {layer.name!r} was first called with a "
+            "function, which a file cannot give to `call`. Received: "
+            f"{arguments}. Loading it will raise; give the function to the "
+            "constructor.",
+            stacklevel=3,
+        )
+
+
+def from_file(config):
+    """`(args, kwargs)` of a first call, saved: shapes and plain values."""
+    args: Any = None
+    kwargs: Any = None
+    cause = None
+    try:
+        call = keras.saving.deserialize_keras_object(config)
+        args, kwargs = call["args"], call["kwargs"]
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        cause = error
+    fits = (
+        isinstance(args, list)
+        and isinstance(kwargs, dict)
+        # `call` would give it what else the file says.
+        and not any(map(callable, jax.tree.leaves((args, kwargs))))
+    )
+    if not fits:
+        raise ValueError(
+            "A layer is built from the arguments of its first call: a file "
+            "has a list `args` and a dict `kwargs`, of shapes and plain "
+            f"values. Received: call={config} in `build_config`"
+            f"{f' ({type(cause).__name__}: {cause})' if cause else ''}."
+        ) from cause
+    return tuple(args), kwargs

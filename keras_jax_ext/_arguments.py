@@ -3,6 +3,7 @@
 import functools
 import inspect
 import numbers
+import threading
 import types
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,16 @@ from keras_jax_ext import _keras
 import jax
 import keras
 import numpy as np
+
+
+class _Threads(threading.local):
+    """Each thread compares its own."""
+
+    def __init__(self):
+        self.pairs: set[tuple[int, int]] = set()
+
+
+_thread = _Threads()
 
 
 class DeclarationError(ValueError):
@@ -67,6 +78,17 @@ def same(a, b):
         return a == b
     if type(a) is not type(b):
         return False
+    pair = id(a), id(b)
+    if pair in _thread.pairs:
+        return True  # reached again from within: the rest decides
+    _thread.pairs.add(pair)
+    try:
+        return _same_kind(a, b)
+    finally:
+        _thread.pairs.discard(pair)
+
+
+def _same_kind(a, b):
     for kind, equal in _EQUALITIES:
         if isinstance(a, kind):
             return equal(a, b)
@@ -86,15 +108,20 @@ def _same_entries(a, b):
 
 
 def _same_functions(a, b):
-    cells = [
-        [cell.cell_contents for cell in f.__closure__ or ()] for f in (a, b)
-    ]
+    cells = [[*map(_contents, f.__closure__ or ())] for f in (a, b)]
     return (
         a.__code__ is b.__code__
         and same(a.__defaults__, b.__defaults__)
         and same(a.__kwdefaults__, b.__kwdefaults__)
         and same(*cells)
     )
+
+
+def _contents(cell):
+    try:
+        return cell.cell_contents
+    except ValueError:  # the name is not bound yet
+        return None
 
 
 def _same_partials(a, b):

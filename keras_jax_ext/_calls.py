@@ -17,24 +17,56 @@ def listen(layers, around):
     Returns:
         A function of no arguments that ends it.
     """
-    before = [
-        (layer, {n: vars(layer)[n] for n in _METHODS if n in vars(layer)})
-        for layer in layers
-    ]
     thread = threading.get_ident()
-    for layer in layers:
-        for name in _METHODS:
-            if hasattr(layer, name):
-                # Past Keras's `__setattr__`, which tracks and locks.
-                vars(layer)[name] = _heard(
-                    layer, getattr(layer, name), around, thread
-                )
+    ends = [
+        replace(
+            layer, name, _heard(layer, getattr(layer, name), around, thread)
+        )
+        for layer in layers
+        for name in _METHODS
+        if hasattr(layer, name)
+    ]
+    return lambda: [end() for end in ends]
+
+
+class _Replacement:
+    """A method of one object, in place of what was there."""
+
+    def __init__(self, owner, name, method):
+        self.before = vars(owner).get(name)
+        self.plain = getattr(owner, name)
+        self.method = method
+        self.ended = False
+
+    def __call__(self, *args, **kwargs):
+        method = self.plain if self.ended else self.method
+        return method(*args, **kwargs)
+
+
+def replace(owner, name: str, method):
+    """Put a method into one object.
+
+    Args:
+        owner: The object.
+        name: The method's name.
+        method: What is called instead of it.
+
+    Returns:
+        A function of no arguments that takes it out again, in any order with
+        others that were put there.
+    """
+    # Past Keras's `__setattr__`, which tracks and locks.
+    vars(owner)[name] = own = _Replacement(owner, name, method)
 
     def end():
-        for layer, methods in before:
-            for name in _METHODS:
-                vars(layer).pop(name, None)
-            vars(layer).update(methods)
+        own.ended = True
+        top = vars(owner).get(name)
+        while isinstance(top, _Replacement) and top.ended:
+            top = top.before
+        if top is None:
+            vars(owner).pop(name, None)
+        else:
+            vars(owner)[name] = top
 
     return end
 

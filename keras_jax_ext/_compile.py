@@ -72,14 +72,6 @@ def config(model: Any, written: dict[str, Any] | None) -> Any:
     return written
 
 
-def arguments(written: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of `compile` that a config was made from."""
-    given = keras.saving.deserialize_keras_object(written)
-    if isinstance(given.get("loss"), Kept):
-        given.update(given["loss"].specs)
-    return given
-
-
 def note_shared_weight(
     model: Any, y: Any, sample_weight: Any, training: bool
 ) -> None:

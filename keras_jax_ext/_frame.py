@@ -58,8 +58,10 @@ class Declarations:
         self.structures = {}  # lists of children that `call` assigns
         self.complete = False
         self.signature = None
+        self.is_named = False  # by its user, whatever the name looks like
         self.path_name = None
         self.rng = None
+        self.compiled_from_file = False  # until its arrays are read
         self.untraced = None  # why a trace at the first use failed, if it did
 
     def why_late(self):

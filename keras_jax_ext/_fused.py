@@ -4,7 +4,7 @@ import inspect
 import warnings
 from typing import Any
 
-from keras_jax_ext import _keras
+from keras_jax_ext import _keras, _validation
 from keras_jax_ext._faults import disables_jit
 from keras_jax_ext._loop import Pace
 from keras_jax_ext._notes import notes, say
@@ -146,6 +146,7 @@ def _tell_watchers(model, run, verbose):
 
 
 def fit(model, x, y, sample_weight, **options):
+    _validation.check(options["validation_data"])
     epochs = _capped(options["epochs"])
     if options["validation_split"] and options["validation_data"] is None:
         (x, y, sample_weight), options["validation_data"] = (

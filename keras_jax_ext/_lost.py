@@ -23,10 +23,28 @@ def check_kept(owner, kept, trace):
     orphans = [v for v in _keras.uninitialized_variables() if id(v) not in kept]
     if not orphans:
         return
+    if _is_profiled():
+        raise _unknown_error(owner, orphans[0])
     for made, line in _constructed_in(trace):
         lost = {id(v) for v in getattr(made, "variables", [made])} - kept
         if lost:
             raise _lost_error(owner, made, line)
+
+
+def _is_profiled():
+    """Whether a profiler runs that cannot be put back: until 3.11 cProfile."""
+    profiler = sys.getprofile()
+    return profiler is not None and not callable(profiler)
+
+
+def _unknown_error(owner, variable):
+    return DeclarationError(
+        "What is made in `call` is made anew at each trace, so nothing keeps "
+        f"it and it never learns. Received: {variable.path!r} in the `call` of "
+        f"{type(owner).__name__}, at a line that cannot be found while a "
+        "profiler runs. Declare its layer with `from keras_jax_ext import "
+        "layers`, or make it in `__init__`."
+    )
 
 
 def _constructed_in(trace):

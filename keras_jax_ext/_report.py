@@ -119,7 +119,7 @@ class Reports(_Base):
         _check_name(name)
         kind = _kind(name, keras.ops.shape(value), kind)
         _names(self).summaries[name] = None
-        if _listener(self) is not None:
+        if _receivers(self):
             jax.debug.callback(
                 functools.partial(_deliver, weakref.ref(self), name, kind),
                 value,
@@ -172,7 +172,7 @@ def _kind(name, shape, kind):
     return kind
 
 
-# Layers whose summaries somebody wants: layer -> weak method.
+# Layers whose summaries somebody wants: layer -> list of weak methods.
 _listeners: Any = weakref.WeakKeyDictionary()
 
 
@@ -184,24 +184,29 @@ def listen(layers, receive):
         receive: Bound method `receive(layer, name, kind, value)`, called
             while steps run: it may not use JAX, and should be quick.
     """
+    ignore(layers, receive)
     for layer in layers:
-        _listeners[layer] = weakref.WeakMethod(receive)
+        _listeners.setdefault(layer, []).append(weakref.WeakMethod(receive))
 
 
-def ignore(layers):
-    """End what `listen` began."""
+def ignore(layers, receive):
+    """End what `listen` began for the same method."""
     for layer in layers:
-        _listeners.pop(layer, None)
+        kept = [
+            r for r in _listeners.get(layer, ()) if r() not in (None, receive)
+        ]
+        if kept:
+            _listeners[layer] = kept
+        else:
+            _listeners.pop(layer, None)
 
 
-def _listener(layer):
-    found = _listeners.get(layer)
-    return found and found()
+def _receivers(layer):
+    return [r() for r in _listeners.get(layer, ()) if r() is not None]
 
 
 def _deliver(layer, name, kind, value):
     """Runs on the host; a compiled step may outlive who listened."""
     layer = layer()
-    receive = layer is not None and _listener(layer)
-    if receive:
+    for receive in _receivers(layer) if layer is not None else ():
         receive(layer, name, kind, value)

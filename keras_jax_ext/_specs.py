@@ -1,10 +1,12 @@
 """What the arguments of `compile` hold: specs of Keras, and ours."""
 
-from keras_jax_ext import _injection
+from keras_jax_ext import _entries, _injection
 from keras_jax_ext.losses import Loss
 from keras_jax_ext.metrics import Function, Metric, On
 
 import keras
+
+SPECS = {"loss", "metrics", "weighted_metrics"}
 
 
 @keras.saving.register_keras_serializable("keras_jax_ext")
@@ -30,7 +32,24 @@ class Kept(keras.losses.Loss):
     @classmethod
     def from_config(cls, config):
         """Deserialize the specs."""
-        return cls(keras.saving.deserialize_keras_object(config["specs"]))
+        return cls(_entries.read("kept losses", config, "specs", _are_specs))
+
+
+def _are_specs(value):
+    return isinstance(value, dict) and value.keys() <= SPECS
+
+
+def from_file(config):
+    """The arguments of `compile` that a file holds."""
+    whole = {"compile_config": config}
+    given = _entries.read("a model", whole, "compile_config", _is_dict)
+    if isinstance(given.get("loss"), Kept):
+        given.update(given["loss"].specs)
+    return given
+
+
+def _is_dict(value):
+    return isinstance(value, dict)
 
 
 def _is_whole(spec):

@@ -4,7 +4,14 @@ import functools
 import inspect
 from typing import Any
 
-from keras_jax_ext import _compile, _fused, _keras, _optax_step, optimizers
+from keras_jax_ext import (
+    _compile,
+    _fused,
+    _keras,
+    _optax_step,
+    _specs,
+    optimizers,
+)
 from keras_jax_ext._guard import guarded, last_good_state
 from keras_jax_ext._notes import notes
 from keras_jax_ext._steps import PREDICT, TEST, TRAIN
@@ -123,7 +130,7 @@ class Trainer(_keras.TrainingMode):
             # Keras warns that only the user knows how.
             super().compile_from_config(config)
             return
-        self.compile(**_compile.arguments(config))
+        self.compile(**_specs.from_file(config))
         if self.optimizer is not None and self.built:
             self.optimizer.build(self.trainable_variables)
 

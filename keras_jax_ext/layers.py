@@ -9,7 +9,15 @@ import abc
 import inspect
 from typing import TYPE_CHECKING
 
-from keras_jax_ext import _abstract, _build, _frame, _keras, _report, _scope
+from keras_jax_ext import (
+    _abstract,
+    _build,
+    _files,
+    _frame,
+    _keras,
+    _report,
+    _scope,
+)
 from keras_jax_ext._mirror import mirror
 
 import jax
@@ -176,15 +184,22 @@ class Layer(_report.Reports, keras.Layer, metaclass=_InlineMeta):
         if signature is None or not self.built:
             return config
         args, kwargs = signature
+        _abstract.check_savable(self, signature)
         return {**(config or {}), "call": {"args": args, "kwargs": kwargs}}
 
     def build_from_config(self, config):
         """Declare the sublayers again, before their weights are read."""
-        if "call" not in (config or {}):
+        if not isinstance(config, dict) or "call" not in config:
             super().build_from_config(config)
             return
-        call = keras.saving.deserialize_keras_object(config["call"])
-        self._declare_from(tuple(call["args"]), call["kwargs"])
+        self._declare_from(*_abstract.from_file(config["call"]))
+
+    def save_own_variables(self, store):
+        super().save_own_variables(store)
+        _keras.sign(store)
+
+    def load_own_variables(self, store):
+        _files.load(self, store, super().load_own_variables)
 
     @classmethod
     def from_config(cls, config, *args, **kwargs):
@@ -203,6 +218,8 @@ class Layer(_report.Reports, keras.Layer, metaclass=_InlineMeta):
             A layer, not built.
         """
         config = dict(config)
+        if "dtype" in config:
+            config["dtype"] = _policy(cls, config["dtype"])
         later = {
             key: config.pop(key)
             for key in ("trainable", "dtype")
@@ -212,7 +229,7 @@ class Layer(_report.Reports, keras.Layer, metaclass=_InlineMeta):
         if "trainable" in later:
             layer.trainable = later["trainable"]
         if "dtype" in later:
-            layer.dtype_policy = keras.dtype_policies.get(later["dtype"])
+            layer.dtype_policy = later["dtype"]
         return layer
 
     def __setattr__(self, name, value):
@@ -222,6 +239,16 @@ class Layer(_report.Reports, keras.Layer, metaclass=_InlineMeta):
             object.__setattr__(self, name, value)
             return
         super().__setattr__(name, value)
+
+
+def _policy(cls, given):
+    policy = keras.dtype_policies.get(given)
+    if not isinstance(policy, keras.dtype_policies.DTypePolicy):
+        raise ValueError(
+            "The config of a layer holds its dtype policy. Received: "
+            f"dtype={given!r} for {cls.__name__}."
+        )
+    return policy
 
 
 def _check_call(cls):

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from keras_jax_ext import _injection, _keras, _parts
+from keras_jax_ext import _entries, _injection, _keras, _parts
 from keras_jax_ext._mirror import mirror
 
 import keras
@@ -209,7 +209,7 @@ class Loss(keras.losses.Loss):
         config = dict(config)
         for key in ("fn", "loss"):
             if isinstance(config.get(key), dict):
-                config[key] = keras.saving.deserialize_keras_object(config[key])
+                config[key] = _entries.read("a loss", config, key, callable)
         return cls(**config)
 
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from keras_jax_ext import _injection, _keras, _parts
+from keras_jax_ext import _entries, _injection, _keras, _parts
 from keras_jax_ext._mirror import mirror
 
 import keras
@@ -140,7 +140,7 @@ class Function(Metric):
     @classmethod
     def from_config(cls, config):
         """Make a metric from `get_config()`."""
-        fn = keras.saving.deserialize_keras_object(config["fn"])
+        fn = _entries.read("a metric", config, "fn", callable)
         return cls(**{**config, "fn": fn})
 
 
@@ -203,8 +203,12 @@ class On(Metric):
     @classmethod
     def from_config(cls, config):
         """Make a metric from `get_config()`."""
-        metric = keras.saving.deserialize_keras_object(config["metric"])
+        metric = _entries.read("a metric", config, "metric", _is_metric)
         return cls(**{**config, "metric": metric})
+
+
+def _is_metric(value):
+    return isinstance(value, str) or callable(value)
 
 
 def _name_of(metric):

@@ -583,3 +583,82 @@ if __name__ == "__main__":
     keras.utils.clear_session()
     golden = {cls.__name__: paths(built(cls)) for cls in INPUTS}
     GOLDEN.write_text(json.dumps(golden, indent=1) + "\n")
+
+
+@keras.saving.register_keras_serializable("test_inline")
+class Small(kje.Model):
+    def call(self, x):
+        return layers.Dense(1)(x)
+
+
+@pytest.mark.parametrize("name", ["small_7", "small", "teacher", None])
+@pytest.mark.parametrize(
+    "again",
+    [
+        lambda m, path: m.save(path) or keras.models.load_model(path),
+        lambda m, path: pickle.loads(pickle.dumps(m)),
+        lambda m, path: copy.deepcopy(m),
+        lambda m, path: keras.models.clone_model(m),
+    ],
+    ids=["file", "pickle", "deepcopy", "clone"],
+)
+def test_a_name_that_was_given_is_kept(name, again, tmp_path):
+    for _ in range(2):  # the second one has a number
+        model = Small(name=name)
+        model(X)
+        start = "small" if name is None else name
+        assert paths(model) == [f"{start}/dense/kernel", f"{start}/dense/bias"]
+        other = again(model, tmp_path / "model.keras")
+        other(X)
+        assert other.name == model.name
+        assert paths(other) == paths(model)
+
+
+def test_a_recursive_function_is_the_same_at_each_call():
+    class Recursive(kje.Model):
+        def call(self, x):
+            def act(t, n=1):
+                return act(t, n - 1) if n else t
+
+            def even(n):
+                return n == 0 or odd(n - 1)
+
+            def odd(n):
+                return n != 0 and even(n - 1)
+
+            def unbound(t):
+                return never(t) if t is None else t
+
+            if x is None:
+                never = act
+            partial = functools.partial(act, n=2)
+            itself = functools.partial(lambda t, p=[]: t, p=[])
+            itself.keywords["p"].append(itself)
+            x = layers.Dense(2, activation=act)(x)
+            x = layers.Dense(2, activation=lambda t: t if even(2) else None)(x)
+            x = layers.Dense(2, activation=unbound)(x)
+            x = layers.Dense(2, activation=partial)(x)
+            return layers.Dense(2, activation=itself)(x)
+
+    model = Recursive()
+    model(X)
+    assert np.array_equal(model(X), model(X))
+
+
+def test_a_recursive_function_that_changes_is_another():
+    class Changing(kje.Model):
+        scale = 1
+
+        def call(self, x):
+            scale = self.scale
+
+            def act(t, n=1):
+                return act(t, n - 1) if n else t * scale
+
+            return layers.Dense(2, activation=act)(x)
+
+    model = Changing()
+    model(X)
+    model.scale = 2
+    with pytest.raises(kje._arguments.DeclarationError, match="cannot change"):
+        model(X)

@@ -1,5 +1,8 @@
 """Bad declarations: each a clear error, and the model unchanged after it."""
 
+import cProfile
+import sys
+
 import keras_jax_ext as kje
 from keras_jax_ext import layers
 
@@ -293,3 +296,18 @@ def test_a_model_that_was_never_built_is_not_saved(method, tmp_path):
     with pytest.raises(ValueError, match=r"never called. Call it on a batch"):
         getattr(zoo.Nested(), method)(path)
     assert not path.exists()
+
+
+def test_an_error_does_not_end_a_profiler():
+    def call(self, x):
+        return keras.layers.Dense(3)(x)
+
+    profiler = cProfile.Profile()
+    profiler.enable()
+    before = sys.getprofile()
+    try:
+        with pytest.raises(ValueError, match="nothing keeps it"):
+            model_of(call)(zoo.X)
+        assert sys.getprofile() is before
+    finally:
+        profiler.disable()

@@ -179,3 +179,58 @@ def test_a_stock_model_and_a_later_epoch():
     with pytest.raises(FloatingPointError, match=message):
         model.fit(x, x, epochs=3, verbose=0, callbacks=[finder, Worsen()])
     assert np.isfinite(model.get_weights()[0]).all()
+
+
+class Fails(keras.callbacks.Callback):
+    """Ends the training as a user does, or an error."""
+
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
+
+    def on_epoch_end(self, epoch, logs=None):
+        raise self.error
+
+
+def stock():
+    return keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+
+
+@pytest.mark.parametrize("make", [Net, stock])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_a_failed_fit_leaves_no_finder(make, error):
+    model, x = compiled(make()), data()
+    held = [kje.callbacks.NaNFinder() for _ in range(3)]
+    for finder in [*held, held[0]]:
+        with pytest.raises(error):
+            model.fit(x, x, verbose=0, callbacks=[finder, Fails(error)])
+        assert vars(model)["train_step"].before is None
+    x[5] = np.nan
+    history = model.fit(x, x, epochs=3, verbose=0).history
+    assert np.isnan(history["loss"]).tolist() == [True] * 3
+    left = {"call", "train_step", "make_train_function", "_watch"}
+    for owner in (model, *model.layers):
+        assert not left & {*vars(owner)}
+    assert "stateless_apply" not in vars(model.optimizer)
+    with pytest.raises(FloatingPointError, match="of epoch 1"):
+        model.fit(x, x, verbose=0, callbacks=[held[0]])
+
+
+def test_two_finders_find_one_error():
+    model, x = compiled(Net()), data(bad_row=5)
+    finders = [kje.callbacks.NaNFinder(), kje.callbacks.NaNFinder()]
+    with pytest.raises(FloatingPointError, match="step 2 of epoch 1"):
+        model.fit(x, x, 4, verbose=0, shuffle=False, callbacks=finders)
+    model.fit(data(), data(), verbose=0, callbacks=finders)
+    assert not {"train_step", "call", "_watch"} & {*vars(model)}
+
+
+def test_a_finder_goes_on_with_another_model():
+    one, other, x = compiled(Net()), compiled(Net()), data()
+    finder = kje.callbacks.NaNFinder()
+    with pytest.raises(KeyboardInterrupt):
+        one.fit(x, x, verbose=0, callbacks=[finder, Fails(KeyboardInterrupt)])
+    with pytest.raises(FloatingPointError, match="step 1 of epoch 1"):
+        other.fit(data(0), x, verbose=0, callbacks=[finder])
+    for model in (one, other):
+        assert not {"train_step", "call", "_watch"} & {*vars(model)}

@@ -159,9 +159,59 @@ def test_a_registered_functional_subclass_is_found_by_its_name(tmp_path):
     assert np.array_equal(loaded(X), model(X))
 
 
-def test_a_legacy_h5_file_of_a_functional_model(tmp_path):
+def functional():
     inputs = keras.Input((3,))
-    model = kje.Model(inputs, layers.Dense(2)(inputs))
-    model.save(tmp_path / "model.h5")
-    loaded = keras.models.load_model(tmp_path / "model.h5")
+    inner = kje.Sequential([keras.Input((3,)), layers.Dense(4)])
+    return kje.Model(inputs, layers.Dense(2)(inner(inputs)))
+
+
+def sequential():
+    return kje.Sequential([keras.Input((3,)), zoo.Block(4), functional()])
+
+
+@pytest.mark.parametrize("ending", ["keras", "h5", "hdf5"])
+@pytest.mark.parametrize("make", [functional, sequential])
+def test_a_file_keeps_the_class(make, ending, tmp_path):
+    model = make()
+    model.save(tmp_path / f"model.{ending}")
+    loaded = keras.models.load_model(tmp_path / f"model.{ending}")
     assert np.array_equal(loaded(X), model(X))
+    assert type(loaded) is type(model)
+    assert list(map(type, loaded.layers)) == list(map(type, model.layers))
+    model.load_weights(tmp_path / f"model.{ending}")
+
+
+def test_a_stock_model_of_a_legacy_file_stays_stock(tmp_path):
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, keras.layers.Dense(2)(inputs))
+    kje.extend(model).save(tmp_path / "model.h5")
+    loaded = keras.models.load_model(tmp_path / "model.h5")
+    assert not isinstance(loaded, kje.Model)
+
+
+@pytest.mark.parametrize("save", [kje.Model.save, keras.saving.save_model])
+def test_a_model_with_layers_of_its_own_is_saved_before_its_first_use(
+    save, tmp_path
+):
+    path = tmp_path / "model.keras"
+    with pytest.warns(UserWarning, match="has not yet been built"):
+        save(zoo.Classic(), path)
+    loaded = keras.models.load_model(path)
+    assert loaded(X).shape == (4, 4)
+
+
+@keras.saving.register_keras_serializable("test_saving")
+class Given(kje.Model):
+    """Its user hands a function to `call`."""
+
+    def call(self, x, act=None):
+        return act(layers.Dense(2)(x))
+
+
+def test_a_file_gives_no_function_to_a_call(tmp_path):
+    model = Given()
+    model(X, act=keras.ops.relu)
+    with pytest.warns(UserWarning, match="cannot give to `call`. Received"):
+        model.save(tmp_path / "model.keras")
+    with pytest.raises(ValueError, match=r"plain values\. Received"):
+        keras.models.load_model(tmp_path / "model.keras")

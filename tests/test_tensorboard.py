@@ -224,6 +224,39 @@ def test_summaries_of_layers_are_written_by_kind(tmp_path):
     assert train.series("seen/drawn")[1][0][:2].tolist() == [b"2", b"4"]
 
 
+def test_two_callbacks_write_the_same(tmp_path):
+    model = Seen()
+    model.compile("sgd", "mse")
+    both = [kje.callbacks.TensorBoard(tmp_path / name) for name in "ab"]
+    model.fit(X, Y, epochs=2, verbose=0, callbacks=both)
+    one, other = (Run(tmp_path / name, "train") for name in "ab")
+    assert "seen/largest" in one.tags
+    assert one.tags == other.tags
+    assert one.series("seen/largest")[0] == [0, 1]
+    assert other.series("seen/largest") == one.series("seen/largest")
+    assert not kje._report._receivers(model)
+
+
+def test_a_callback_of_a_failed_training_hears_no_more(tmp_path):
+    class Fails(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            raise KeyboardInterrupt
+
+    model = Seen()
+    model.compile("sgd", "mse")
+    held = kje.callbacks.TensorBoard(tmp_path / "a")
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X, Y, verbose=0, callbacks=[held, Fails()])
+    held._summaries = {}
+    model.fit(X, Y, verbose=0)
+    assert held._summaries == {}
+    fit(model, kje.callbacks.TensorBoard(tmp_path / "b"))
+    assert held._summaries == {}
+    assert Run(tmp_path / "b", "train").series("seen/largest")[0] == [0, 1]
+    fit(model, held, epochs=1)
+    assert "seen/largest" in Run(tmp_path / "a", "train").tags
+
+
 def test_summaries_between_batches(tmp_path):
     model = Seen()
     model.compile("sgd", "mse")

@@ -69,6 +69,16 @@ from keras_jax_ext._keras.summarizing import (
     weight_memory_size as weight_memory_size,
 )
 from keras_jax_ext._keras.mixing import Mixin as Mixin
+from keras_jax_ext._keras.saving import (
+    entry_of as entry_of,
+    file_shapes as file_shapes,
+    is_store as is_store,
+    is_whole as is_whole,
+    loader_of as loader_of,
+    saved_shapes as saved_shapes,
+    sign as sign,
+    write_class as write_class,
+)
 from keras_jax_ext._keras.structures import (
     register_dataclasses as register_dataclasses,
 )

@@ -106,7 +106,41 @@ def recipe_of(value):
 
 @functools.cache
 def _recorded_type(kind: Any):
-    return type(kind.__name__, (kind,), {"__doc__": kind.__doc__})
+    """A class like `kind` whose instances are pickled as their recipes."""
+    own = {
+        "__doc__": kind.__doc__,
+        "__reduce__": lambda self: (made_again, (_packed(self),)),
+    }
+    return type(kind.__name__, (kind,), own)
+
+
+def _packed(value):
+    """`value` with recipes in place of closures, which are not pickled."""
+    recipe = recipe_of(value)
+    if isinstance(recipe, Call):
+        value = recipe
+    if isinstance(value, Call):
+        args, kwargs = _packed(value.args), _packed(value.kwargs)
+        return Call(_packed(value.callee), args, kwargs)
+    if isinstance(value, dict):
+        return {k: _packed(v) for k, v in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(_packed, value))
+    return value
+
+
+def made_again(value):
+    """What `_packed` was given."""
+    if isinstance(value, Name):
+        return named(value.name)
+    if isinstance(value, Call):
+        args, kwargs = made_again(value.args), made_again(value.kwargs)
+        return made_again(value.callee)(*args, **kwargs)
+    if isinstance(value, dict):
+        return {k: made_again(v) for k, v in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(made_again, value))
+    return value
 
 
 def _remember(result, recipe):
@@ -134,6 +168,17 @@ def recorded(function, recipe):
     return wrapper
 
 
+@functools.cache
+def named(name: str):
+    """A function of optax that remembers its calls, one for each name.
+
+    Pickle writes the name, and looks it up in the namespace of ours.
+    """
+    function: Any = recorded(public_names()[name], Name(name))
+    function.__module__, function.__qualname__ = "keras_jax_ext.optax", name
+    return function
+
+
 class Namespace(types.ModuleType):
     """A module of optax whose functions remember their calls."""
 
@@ -150,7 +195,7 @@ class Namespace(types.ModuleType):
         is_class = inspect.isclass(value) and path != "MultiSteps"
         if is_class or not callable(value) or not makes(path):
             return value
-        return recorded(value, Name(path))
+        return named(path) if path in public_names() else value
 
     def __dir__(self):
         return dir(self._module)

@@ -3,7 +3,7 @@
 import dataclasses
 import inspect
 
-from keras_jax_ext._optax import recording
+from keras_jax_ext._optax import permitted, recording
 from keras_jax_ext._optax.lazy import optax
 from keras_jax_ext._optax.recording import Call, Name
 
@@ -20,6 +20,10 @@ _REGISTER = (
 
 class CannotSaveError(ValueError):
     """A part of a transformation has no form in a file."""
+
+
+class RefusedError(ValueError):
+    """A file has something that no transformation is made of."""
 
 
 def encode(value):
@@ -45,31 +49,34 @@ def _encode_recipe(recipe):
     args = [encode(v) for v in recipe.args]
     kwargs = {k: encode(v) for k, v in recipe.kwargs.items()}
     callee = _encode_recipe(recipe.callee)
-    if callee.get("optax") in recording.FACTORIES:
-        encode_maker((*recipe.args, *recipe.kwargs.values())[0])
-    return {"call": callee, "args": args, "kwargs": kwargs}
+    call = {"call": callee, "args": args, "kwargs": kwargs}
+    _check_savable(permitted.why_not(call), call)
+    return call
 
 
-def encode_maker(function):
-    """JSON for a function to call with arguments from the file: optax's."""
-    if not recording.makes(recording.name_of(function)):
+def encode_maker(function, arguments: dict):
+    """JSON for what makes a transformation of arguments: optax's function.
+
+    Args:
+        function: The function.
+        arguments: Dict of JSON, what it is given.
+    """
+    name = recording.name_of(function)
+    if not recording.makes(name):
         raise CannotSaveError(
             "Only functions of optax can be saved as what makes a "
             f"transformation. Received: {function}. {_REGISTER}"
         )
+    _check_savable(permitted.misplaced(name, arguments), arguments)
     return encode(function)
 
 
-def decode_maker(config):
-    """A transformation, or what `encode_maker` wrote."""
-    if callable(value := decode(config)):
-        _check_maker(value, config)
-    return value
-
-
-def _check_maker(function, config):
-    if not recording.makes(recording.name_of(function)):
-        raise _refusal("a function of another library to call", config)
+def _check_savable(why, config):
+    if why is not None:
+        raise CannotSaveError(
+            f"A file cannot hold {why}: it would be called with what the file "
+            f"says. Received: {config}. {_REGISTER}"
+        )
 
 
 def _encode_record(value):
@@ -129,12 +136,48 @@ def decode(config):
         return config
     for kind, decoder in _DECODERS.items():
         if kind in config:
-            return decoder(config)
-    raise _refusal("an entry of this kind", config)
+            return _decoded(decoder, config)
+    raise refusal("an entry of this kind", config)
 
 
-def _refusal(what, config):
-    return ValueError(
+def _decoded(decoder, config):
+    try:
+        return decoder(config)
+    except RefusedError:  # names what is in this entry
+        raise
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+    ) as e:
+        raise RefusedError(
+            "An entry of a saved optax transformation is damaged "
+            f"({type(e).__name__}: {e}). Received: {config}."
+        ) from e
+
+
+def decode_maker(config, arguments):
+    """A transformation, or what makes one of `arguments`.
+
+    Args:
+        config: JSON, from `encode` or `encode_maker`.
+        arguments: Dict of JSON, what will be given to what makes it.
+    """
+    value = decode(config)
+    if callable(value):
+        name = permitted.maker(config)
+        if name is None:
+            raise refusal("a function of another library to call", config)
+        if why := permitted.misplaced(name, arguments):
+            raise refusal(why, arguments)
+    return value
+
+
+def refusal(what, config):
+    """The error for what a file may not hold."""
+    return RefusedError(
         "A saved optax transformation is rebuilt from public names of optax "
         f"and registered functions; it cannot hold {what}. Received: {config}."
     )
@@ -144,30 +187,25 @@ def _decode_name(config):
     try:
         value = recording.public_names()[config["optax"]]
     except (KeyError, TypeError) as e:
-        raise _refusal("this name", config) from e
+        raise refusal("this name", config) from e
     return recording.recorded(value, Name(config["optax"]))
 
 
 def _decode_call(config):
     """A call of what makes transformations, or of what a factory returned."""
-    callee = config["call"]
-    inner = callee.get("call", callee) if isinstance(callee, dict) else {}
-    name = inner.get("optax") if isinstance(inner, dict) else None
-    if not isinstance(name, str) or not recording.makes(name):
-        raise _refusal("a call of this", config)
-    if inner is not callee and name not in recording.FACTORIES:
-        raise _refusal("a call of what this returns", config)
+    if why := permitted.why_not(config):
+        raise refusal(why, config)
     args = [decode(c) for c in config.get("args", [])]
     kwargs = {k: decode(c) for k, c in config.get("kwargs", {}).items()}
-    if name in recording.FACTORIES and inner is callee:
-        _check_maker(next(iter([*args, *kwargs.values()]), None), config)
-    return decode(callee)(*args, **kwargs)
+    return decode(config["call"])(*args, **kwargs)
 
 
 def _decode_registered(config):
     found = keras.saving.get_registered_object(config["registered"])
+    if found is not None and not inspect.isfunction(found):
+        raise refusal("what is registered and no function", config)
     if found is None:
-        raise ValueError(
+        raise RefusedError(
             "A function that a saved optax transformation uses is not "
             f"registered. Received: {config}. Import the module that "
             "registers it first."
@@ -177,12 +215,16 @@ def _decode_registered(config):
 
 def _decode_object(config):
     config = config["object"]
+    name = str(config["class_name"])
+    if name == "function" or name.startswith("__"):
+        # To Keras these are no names of classes: a lambda is one of them.
+        raise refusal("this as an object", config)
     cls = keras.saving.get_registered_object(config.get("registered_name"))
-    schedules, name = keras.optimizers.schedules, str(config.get("class_name"))
+    schedules = keras.optimizers.schedules
     if cls is None and config.get("module") == "keras.optimizers.schedules":
         cls = getattr(schedules, name, None)
     if not inspect.isclass(cls):
-        raise _refusal("an object of an unregistered class", config)
+        raise refusal("an object of an unregistered class", config)
     return keras.saving.deserialize_keras_object(config)
 
 

@@ -66,8 +66,11 @@ class NaNFinder(keras.callbacks.Callback):
     def set_model(self, model):
         """Let the steps of `model` be compiled with checks."""
         self._unwatch()
+        _end_stale(model)
         super().set_model(model)
         self._found = {}
+        if "_watch" in vars(model):
+            return  # another finder does it
         layers = [model, *_keras.sublayers(model)]
         ends = [
             _calls.listen(layers, _weak(self._hear)),
@@ -76,14 +79,21 @@ class NaNFinder(keras.callbacks.Callback):
         if model.optimizer is not None:
             apply = _weak(self._apply)
             ends.append(_replaced(model.optimizer, "stateless_apply", apply))
-        self._end = lambda: [end() for end in ends]
+        vars(model)["_watch"] = watch = _Watch(model, ends)
+        ends.append(
+            _calls.replace(
+                model,
+                "make_train_function",
+                _made_anew(model, model.make_train_function),
+            )
+        )
+        self._end = watch.end
         model.train_function = None
 
     def _unwatch(self):
         if self._end is not None:
             self._end()
             self._end = None
-            self._model.train_function = None
 
     def _train_step(self, _, train_step, args, kwargs):
         state, data = args
@@ -233,11 +243,49 @@ def _weak(around):
     return weak
 
 
+class _Watch:
+    """The patches of one training, which may end without a word."""
+
+    def __init__(self, model, ends):
+        self.model = model
+        self.ends = ends
+        # Each `fit` has its own.
+        self.history = getattr(model, "history", None)
+
+    def end(self):
+        """Leave the model as it was."""
+        for end in self.ends:
+            end()
+        if vars(self.model).get("_watch") is self:
+            del vars(self.model)["_watch"]
+            self.model.train_function = None
+
+
+def _end_stale(model):
+    """End what a failed training has left."""
+    watch = vars(model).get("_watch")
+    history = getattr(model, "history", None)
+    if watch is not None and watch.history is not history:
+        watch.end()
+
+
+def _made_anew(model, make):
+    """A `fit` without a finder, after one that failed, asks for its steps."""
+    reference = weakref.ref(model)
+
+    def made(*args, **kwargs):
+        _end_stale(reference())
+        return make(*args, **kwargs)
+
+    return made
+
+
 def _replaced(owner, name, around):
     """Let `around` make the calls of a method of one object."""
     method = getattr(owner, name)
-    vars(owner)[name] = lambda *args, **kw: around(owner, method, args, kw)
-    return lambda: vars(owner).pop(name, None)
+    return _calls.replace(
+        owner, name, lambda *args, **kw: around(owner, method, args, kw)
+    )
 
 
 def _report_unless_finite(finder, tensor, value, step):

@@ -107,6 +107,8 @@ class TensorBoard(keras.callbacks.Callback):
         """Prepare to write about `model`; what cannot work raises here."""
         super().set_model(model)
         self._close()
+        self._summaries = {}
+        self._history = getattr(model, "history", None)
         check_folder(self.log_dir)
         if self.embeddings_freq:
             write_projector(self.log_dir, model, self.embeddings_metadata)
@@ -127,6 +129,8 @@ class TensorBoard(keras.callbacks.Callback):
             self._model.test_function = None
 
     def _receive(self, layer, name, kind, value):
+        if getattr(self._model, "history", None) is not self._history:
+            return  # a training that failed did not say that it ended
         tag = f"{getattr(layer, 'path', None) or layer.name}/{name}"
         self._summaries[self._phase, tag] = kind, value
 
@@ -183,7 +187,7 @@ class TensorBoard(keras.callbacks.Callback):
         self._stop_profile()
         self._close()
         layers = [self.model, *_keras.sublayers(self.model)]
-        _report.ignore(layers)
+        _report.ignore(layers, self._receive)
         self._retrace(layers)
 
     def on_test_begin(self, logs=None):

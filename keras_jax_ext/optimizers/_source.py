@@ -136,10 +136,14 @@ class Source:
     def get_config(self):
         """What a file keeps, as far as a file can."""
         try:
-            encode = saving.encode_maker if self.is_function else saving.encode
+            given = {k: saving.encode(v) for k, v in self.arguments.items()}
+            if self.is_function:
+                transformation = saving.encode_maker(self.given, given)
+            else:
+                transformation = saving.encode(self.given)
             return {
-                "transformation": encode(self.given),
-                "arguments": saving.encode(self.arguments),
+                "transformation": transformation,
+                "arguments": {"dict": [*map(list, given.items())]},
                 "learning_rate": saving.encode(self.learning_rate),
             }
         except saving.CannotSaveError as e:
@@ -173,12 +177,42 @@ class Source:
 def from_file(config, custom_objects=None):
     """The arguments that make an `OptaxOptimizer`, from `get_config`."""
     reason = config.pop("reason", None)
-    if config["transformation"] is None:
-        return {**config, "transformation": _asked_for(reason, custom_objects)}
-    arguments = saving.decode(config.pop("arguments"))
-    config["transformation"] = saving.decode_maker(config["transformation"])
-    config["learning_rate"] = saving.decode(config["learning_rate"])
-    return {**config, **arguments}
+    transformation = _entry(config, "transformation")
+    if transformation is None:
+        given = _asked_for(reason, custom_objects)
+        return {**config, "transformation": given}
+    given = _arguments(_entry(config, "arguments"))
+    del config["arguments"]
+    if config.keys() & given.keys():
+        # One of the file's own could take the place of what was checked.
+        raise saving.refusal("the optimizer's as arguments", given)
+    config["transformation"] = saving.decode_maker(transformation, given)
+    config["learning_rate"] = saving.decode(_entry(config, "learning_rate"))
+    return {**config, **{k: saving.decode(v) for k, v in given.items()}}
+
+
+def _entry(config, name):
+    if name not in config:
+        raise ValueError(
+            "The entry of an OptaxOptimizer in a file is damaged: it lacks "
+            f"{name!r}. Received: {config}."
+        )
+    return config[name]
+
+
+def _arguments(config):
+    """The JSON of arguments by name, from `{"dict": [[name, JSON], ...]}`."""
+    pairs: Any = config.get("dict") if isinstance(config, dict) else None
+    fits = isinstance(pairs, list) and all(
+        isinstance(p, (list, tuple)) and len(p) == 2 and isinstance(p[0], str)
+        for p in pairs
+    )
+    if not fits:
+        raise ValueError(
+            "The arguments of a saved optax transformation are a dict by "
+            f"name. Received: arguments={config}."
+        )
+    return dict(pairs)
 
 
 def _asked_for(reason, custom_objects):

@@ -1,6 +1,8 @@
 """Files: state and transformation come back, and nothing in them runs."""
 
+import copy
 import json
+import pickle
 import zipfile
 
 import keras_jax_ext as kje
@@ -176,12 +178,81 @@ def test_training_goes_on_from_a_backup(tmp_path):
         {"call": None},
         {"unknown": 1},
         {"object": {"module": "os", "class_name": "system", "config": {}}},
+        {"object": {"class_name": "function", "config": "tests>halving"}},
+        {
+            "object": {
+                "class_name": "__lambda__",
+                "registered_name": "tests>Registered",
+                "config": {"value": "AAAA"},
+            }
+        },
+        {"registered": "tests>Registered"},
+        {
+            "call": {
+                "call": {"optax": "inject_hyperparams"},
+                "args": [],
+                "kwargs": {
+                    "hyperparam_dtype": {"optax": "adam"},
+                    "inner_factory": {"registered": "tests>halving"},
+                },
+            },
+            "kwargs": {"path": "/home/user"},
+        },
+        {
+            "call": {
+                "call": {"optax": "inject_hyperparams"},
+                "args": [{"optax": "inject_hyperparams"}],
+            },
+            "args": [{"registered": "tests>halving"}],
+        },
+        {
+            "call": {"optax": "scale_by_factored_rms"},
+            "kwargs": {
+                "decay_rate": "/home/user",
+                "decay_rate_fn": {"registered": "tests>halving"},
+            },
+        },
+        {
+            "call": {
+                "call": {"optax": "inject_hyperparams"},
+                "args": [{"optax": "scale_by_factored_rms"}],
+                "kwargs": {"static_args": {"tuple": ["decay_rate_fn"]}},
+            },
+            "kwargs": {
+                "decay_rate": "/home/user",
+                "decay_rate_fn": {"registered": "tests>halving"},
+            },
+        },
+        {
+            "call": {"optax": "microbatching.Accumulator"},
+            "args": [{"registered": "tests>halving"}] * 4,
+        },
+        {
+            "call": {"optax": "chain"},
+            "args": [{"dict": [["init", {"registered": "tests>halving"}]]}],
+        },
+        {
+            "call": {"optax": "schedules.inject_stateful_hyperparams"},
+            "args": [{"registered": "tests>halving"}],
+        },
     ],
     ids=str,
 )
 def test_a_file_cannot_have_anything_else_called(config):
-    with pytest.raises(ValueError, match="rebuilt from public names of optax"):
-        saving.decode(config)
+    """At any depth, beside what is allowed."""
+    clip = {"call": {"optax": "clip"}, "args": [1.0]}
+    deep = {"call": {"optax": "chain"}, "args": [clip, config]}
+    for each in (config, [config], {"tuple": [config]}, deep):
+        with pytest.raises(ValueError, match="from public names of optax"):
+            saving.decode(each)
+
+
+@keras.saving.register_keras_serializable("tests")
+class Registered:
+    """A class is called as a function is."""
+
+    def get_config(self):
+        return {}
 
 
 CALLED: list = []
@@ -214,6 +285,29 @@ HOSTILE = {
             },
             "kwargs": {"fun": NOTING, "in_axes": 0, "microbatch_size": 1},
         }
+    },
+    "injected_by_name": {
+        "transformation": {
+            "call": {
+                "call": {"optax": "inject_hyperparams"},
+                "args": [],
+                "kwargs": {
+                    "hyperparam_dtype": {"optax": "adam"},
+                    "inner_factory": NOTING,
+                },
+            },
+            "kwargs": {"path": "rm"},
+        }
+    },
+    "in_place_of_the_transformation": {
+        "transformation": {"optax": "sgd"},
+        "arguments": {"dict": [["transformation", NOTING], ["path", "rm"]]},
+    },
+    "given_an_argument": {
+        "transformation": {"optax": "scale_by_factored_rms"},
+        "arguments": {
+            "dict": [["decay_rate_fn", NOTING], ["decay_rate", "rm"]]
+        },
     },
     "class": {
         "transformation": {"optax": "sgd"},
@@ -264,6 +358,60 @@ def test_an_unregistered_function_is_named_when_loading():
         saving.decode({"registered": "tests>nobody"})
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"call": {"optax": "sgd"}, "args": None},
+        {"call": {"optax": "sgd"}, "args": [], "kwargs": []},
+        {"call": {"optax": "sgd"}, "kwargs": {"momentumm": 0.1}},
+        {"array": [1.0]},
+        {"array": [1.0], "dtype": "float33"},
+        {"dict": [["a"], 1]},
+        {"tuple": None},
+        {"dtype": 7},
+        {"key": [0, 1]},
+        {"object": None},
+        {"object": {}},
+    ],
+    ids=str,
+)
+def test_a_damaged_entry_is_named(config):
+    with pytest.raises(ValueError, match=r"is damaged.*Received: \{"):
+        saving.decode(config)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"transformation": ...},
+        {"learning_rate": ...},
+        {"arguments": ...},
+        {"arguments": None},
+        {"arguments": {"dict": [["b1"]]}},
+        {"arguments": {"dict": [[1, 2]]}},
+        {"arguments": [["b1", 0.5]]},
+    ],
+    ids=str,
+)
+def test_a_damaged_optimizer_is_named(change):
+    optimizer = optimizers.OptaxOptimizer(raw.sgd, learning_rate=0.1)
+    config = optimizer.get_config() | change
+    config = {k: v for k, v in config.items() if v is not ...}
+    with pytest.raises(ValueError, match=r"(lacks|arguments of) .*Received"):
+        optimizers.OptaxOptimizer.from_config(config)
+
+
+def test_a_registered_function_stands_where_optax_gives_it_a_count():
+    made = optax.inject_hyperparams(optax.adam)(0.1, b1=halving)
+    config = saving.encode(made)
+    assert saving.encode(saving.decode(config)) == config
+    given = {"decay_rate": 0.8, "decay_rate_fn": halving}
+    with pytest.raises(saving.CannotSaveError, match="as `decay_rate_fn`"):
+        saving.encode(optax.scale_by_factored_rms(**given))
+    optimizer = optimizers.OptaxOptimizer(raw.scale_by_factored_rms, **given)
+    assert optimizer.get_config()["transformation"] is None
+
+
 def test_what_cannot_be_saved_says_why():
     optimizer = optimizers.OptaxOptimizer(optax.sgd(lambda count: 0.1))
     config = json.loads(json.dumps(optimizer.get_config()))
@@ -300,3 +448,48 @@ def test_a_recipe_is_json_and_comes_back(make):
     config = saving.encode(make())
     assert json.loads(json.dumps(config)) == config
     assert saving.encode(saving.decode(config)) == config
+
+
+@pytest.mark.parametrize(
+    "name", ["adam", "nadam", "contrib.sam", "schedules.cosine_decay_schedule"]
+)
+def test_a_function_of_optax_is_pickled_by_its_name(name):
+    found = optax
+    for part in name.split("."):
+        found = getattr(found, part)
+    assert pickle.loads(pickle.dumps(found)) is found
+    assert copy.deepcopy(found) is found
+
+
+TRANSFORMATIONS = [name for name in MADE if name not in ("multi_steps",)]
+
+
+@pytest.mark.parametrize("name", TRANSFORMATIONS)
+def test_a_model_and_its_transformation_are_pickled(name):
+    made = MADE[name]()
+    if not isinstance(made, optimizers.OptaxOptimizer):
+        again = pickle.loads(pickle.dumps(made))
+        assert saving.encode(again) == saving.encode(made)
+    inputs = keras.Input((3,))
+    outputs = keras.layers.Dense(2)(inputs)
+    for make in (kje.Model, lambda *a: kje.extend(keras.Model(*a))):
+        model = make(inputs, outputs)
+        model.compile(optimizers.get(made), "mse")
+        model.fit(X, Y[:, [0, 0]], verbose=0)
+        again = pickle.loads(pickle.dumps(model))
+        np.testing.assert_array_equal(
+            again.optimizer.variables[-1], model.optimizer.variables[-1]
+        )
+
+
+@pytest.mark.parametrize("how", [pickle.dumps, copy.deepcopy])
+@pytest.mark.parametrize("extended", [False, True])
+def test_a_model_that_could_not_be_unpickled_is_not_pickled(how, extended):
+    inputs = keras.Input((3,))
+    model = keras.Model if extended else kje.Model
+    model = model(inputs, keras.layers.Dense(2)(inputs))
+    if extended:
+        kje.extend(model)
+    model.compile(raw.adam(0.1), "mse")
+    with pytest.raises(pickle.PicklingError, match=r"Received: This part .*c"):
+        how(model)

@@ -1,0 +1,205 @@
+"""Every array of a file has a taker, or loading it is an error.
+
+Keras's loader asks a file for what the model has. A model that could not be
+built as it was asks for less, and would make the rest anew, at random.
+"""
+
+import contextlib
+import threading
+
+from keras_jax_ext import _frame, _keras
+
+import keras
+
+
+class _Threads(threading.local):
+    """Each thread reads its own file."""
+
+    def __init__(self):
+        self.skips = False
+
+
+_thread = _Threads()
+
+
+@contextlib.contextmanager
+def loading(model: keras.Model, objects_to_skip):
+    """Give the variables of `model` their values back if the block fails.
+
+    Args:
+        model: The model whose weights are loaded.
+        objects_to_skip: What Keras's loader leaves out, whose arrays are
+            then nobody's; or `None`.
+    """
+    optimizer = getattr(model, "optimizer", None)
+    variables = [*model.variables, *getattr(optimizer, "variables", ())]
+    before = [(variable, variable.value) for variable in variables]
+    _frame.declarations(model).compiled_from_file = False
+    _thread.skips = bool(objects_to_skip)
+    try:
+        yield
+    except BaseException:
+        for variable, value in before:
+            variable.assign(value)
+        raise
+    finally:
+        _thread.skips = False
+
+
+def load(layer: keras.Layer, store, read):
+    """Read the arrays of `layer` itself, and check all those below it.
+
+    Args:
+        layer: A layer of ours.
+        store: What Keras's loader gives it.
+        read: Its stock `load_own_variables`.
+    """
+    if not _keras.is_store(store):
+        read(store)
+        return
+    path = _keras.entry_of(store)
+    # The loader comes by again, by other paths, where something failed.
+    checked = vars(store).setdefault("_checked", {})
+    if id(layer) in checked:
+        error = checked[id(layer)]
+    elif any(map(_holds(path), vars(store).setdefault("_roots", []))):
+        error = None
+    else:
+        vars(store)["_roots"].append(path)
+        error = checked[id(layer)] = _error(layer, path, store)
+    try:
+        read(store)
+    except Exception as failure:
+        raise (error or failure) from None
+    if error is not None:
+        raise error
+
+
+def _holds(path):
+    return lambda root: root == "" or f"{path}/".startswith(f"{root}/")
+
+
+def _error(layer, path, store):
+    """What is wrong with a file for `layer`, or `None`."""
+    if not _keras.is_whole(store):
+        return ValueError(
+            "A file of weights is damaged: the arrays are not those that "
+            f"were written. Received: {store.path_or_io}. Use another copy."
+        )
+    found = _keras.file_shapes(store)
+    if found is None or _thread.skips:
+        return None
+    found = {p: keys for p, keys in found.items() if _holds(p)(path)}
+    asked, layers = _keras.saved_shapes(layer, path)
+    _use_other_names(layer, path, found, asked, layers)
+    declared = _frame.declarations(layer)
+    compiled, declared.compiled_from_file = declared.compiled_from_file, False
+    faults = [
+        *_differing(found, asked, layers),
+        *_untaken(layer, found, asked, compiled),
+        *_optimizer(layer, found, compiled),
+    ]
+    if not faults:
+        return None
+    shown = faults[:10] + ["..."] * (len(faults) > 10)
+    return ValueError(
+        "The arrays of a file must match those of the model. Received: "
+        f"{'; '.join(shown)}.{_why(layer, layers)} Make the model as it was "
+        "when it was saved; `load_weights(path, skip_mismatch=True)` reads "
+        "what fits."
+    )
+
+
+def _use_other_names(layer, path, found, asked, layers):
+    """Look for a layer where the file has it, if it has several names."""
+    places = {id(owner): place for place, owner in layers.items()}
+    for other in found:
+        if other in asked:
+            continue
+        owner = layer
+        for name in other.removeprefix(path).strip("/").split("/"):
+            owner = getattr(owner, name, None)
+        place = places.get(id(owner))
+        if place is not None and place not in found:
+            asked[other], layers[other] = asked.pop(place), layers.pop(place)
+
+
+def _differing(found, asked, layers):
+    """Layers whose arrays in the file have other shapes, or are not there."""
+    for path, layer in layers.items():
+        keys, theirs = asked[path], found.get(path, {})
+        loader = _keras.loader_of(layer)
+        if theirs is None or not loader.__module__.startswith("keras."):
+            continue  # a user's own may read arrays of any kind
+        if keys.keys() != theirs.keys():
+            yield (
+                f"{len(theirs)} arrays for {_called(layer)}, which has "
+                f"{len(keys)}"
+            )
+        else:
+            for key, shape in keys.items():
+                if shape != theirs[key]:
+                    yield (
+                        f"shape {theirs[key]} for {_weight(layer, key)} of "
+                        f"{_called(layer)}, which has shape {shape}"
+                    )
+
+
+def _untaken(model, found, asked, compiled):
+    """What the model never asks for; an optimizer's state it may leave."""
+    for path, keys in found.items():
+        held = getattr(model, path.partition("/")[0], None)
+        left = isinstance(held, keras.optimizers.Optimizer) or (
+            not compiled and _is_optimizer(path, keys)
+        )
+        if path not in asked and not left:
+            count = "arrays" if keys is None else f"{len(keys)} arrays"
+            yield f"{count} at {path!r}, where the model has nothing"
+
+
+def _is_optimizer(path, keys):
+    """Whether a group looks like the state of an optimizer."""
+    if "optimizer" in path:
+        return True
+    first = (keys or {}).get("0")
+    return "/" not in path and first == () and keys.get("1", ()) == ()
+
+
+def _optimizer(model, found, compiled):
+    """A model that is compiled by its file takes the optimizer's state."""
+    theirs = found.get("optimizer", {})
+    if not compiled or theirs is None or not model.optimizer.built:
+        return
+    ours = {
+        str(i): tuple(v.shape) for i, v in enumerate(model.optimizer.variables)
+    }
+    # An optimizer that was never used has a few numbers, for which Keras warns.
+    if theirs != ours and (any(theirs.values()) or not theirs):
+        yield (
+            f"{len(theirs)} arrays at 'optimizer', and the optimizer "
+            f"{model.optimizer.name!r} of the file has {len(ours)} variables, "
+            "or of other shapes"
+        )
+
+
+def _called(layer):
+    path = getattr(layer, "path", None) or layer.name
+    return f"layer {path!r} ({type(layer).__name__})"
+
+
+def _weight(layer, key):
+    own = _keras.own_variables(layer)
+    known = key.isdigit() and int(key) < len(own)
+    return repr(own[int(key)].name if known else key)
+
+
+def _why(layer, layers):
+    """Why layers below could not be built from the file, where known."""
+    causes = [
+        f" {_called(each)} could not be built: {cause}."
+        for each in {id(x): x for x in [layer, *layers.values()]}.values()
+        if "_declarations" in vars(each)
+        and not _frame.declarations(each).complete
+        and (cause := _frame.declarations(each).untraced)
+    ]
+    return "".join(causes[:1])
