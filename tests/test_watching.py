@@ -129,22 +129,24 @@ def test_hooks_that_a_callback_sets_while_training_are_called(when):
 
 
 def test_variables_are_read_and_written_past_the_model_of_a_callback():
-    model, seen = make(), []
+    model, seen, written = make(), [], []
     model.fit(X, Y, verbose=0)
 
     class Past(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
             seen.append(int(model.optimizer.iterations.value))
             assert np.isfinite(model.layers[0].kernel.numpy()).all()
-            if batch == 3:
-                model.layers[0].bias.assign([7.0])
+            if batch in (1, 3):
+                written.append(model.layers[0].bias.numpy().item())
+                model.layers[0].bias.assign([7.0 + batch])
 
         def on_epoch_end(self, epoch, logs=None):
             seen.append(model.get_weights()[1].item())
 
     model.fit(X, Y, batch_size=16, verbose=0, callbacks=[Past()])
-    assert seen == [3, 4, 5, 6, 7.0]
-    assert model.get_weights()[1].item() == 7.0
+    assert seen == [3, 4, 5, 6, 10.0]
+    assert model.get_weights()[1].item() == 10.0
+    assert written[1] > 4  # on the way from 8
 
 
 class Forever(keras.metrics.MeanSquaredError):
@@ -172,7 +174,8 @@ def by_another_module():
 
 @pytest.mark.parametrize("metric", [by_class, by_instance, by_another_module])
 @pytest.mark.parametrize("callbacks", [[], [Counting()]])
-def test_a_metric_is_reset_by_its_own_rule(metric, callbacks):
+@pytest.mark.parametrize("validation", [None, (X, Y)])
+def test_a_metric_is_reset_by_its_own_rule(metric, callbacks, validation):
     histories = []
     for cls in (keras.Sequential, kje.Sequential):
         model = make(cls, metrics=[metric()])
@@ -181,7 +184,7 @@ def test_a_metric_is_reset_by_its_own_rule(metric, callbacks):
             Y,
             batch_size=16,
             epochs=4,
-            validation_data=(X, Y),
+            validation_data=validation,
             verbose=0,
             callbacks=callbacks,
         ).history
