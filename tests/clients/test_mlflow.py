@@ -1,0 +1,122 @@
+"""mlflow: autolog sees the `fit` of our models, its callback logs them."""
+
+import keras_jax_ext as kje
+
+import keras
+import mlflow
+import mlflow.keras
+import numpy as np
+import pytest
+from beside_stock import assert_as_stock, seeded
+
+# Its database models use an old option of SQLAlchemy's.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:The ``noload`` loader strategy is deprecated"
+)
+X = np.linspace(-1, 1, 64, dtype="float32")[:, None]
+Y = X**2
+EPOCHS = 3
+
+
+def layers():
+    return [
+        keras.Input((1,)),
+        keras.layers.Dense(4, activation="tanh"),
+        keras.layers.Dense(1),
+    ]
+
+
+def extended(layers):
+    return kje.extend(keras.Sequential(layers))
+
+
+WAYS = {"sequential": kje.Sequential, "extend": extended}
+
+
+@pytest.fixture
+def autolog(tmp_path):
+    """Runs are logged to a database of this test alone."""
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/runs.db")
+    mlflow.create_experiment("test", artifact_location=f"{tmp_path}/artifacts")
+    mlflow.set_experiment("test")
+    before_fit = keras.Model.fit
+    yield mlflow.keras.autolog
+    mlflow.keras.autolog(disable=True)
+    assert keras.Model.fit is before_fit
+    mlflow.set_tracking_uri(before)
+
+
+def runs():
+    """Every run's parameters and last metrics."""
+    return [
+        (run.data.params, run.data.metrics)
+        for run in mlflow.search_runs(output_format="list")
+    ]
+
+
+def trained(sequential, **options):
+    model = sequential(layers())
+    model.compile("adam", "mse")
+    done = model.fit(
+        X, Y, batch_size=8, epochs=EPOCHS, verbose=0, **options
+    )
+    return model, done.history
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_autolog_logs_one_run_as_of_stock(way, autolog, loops):
+    autolog(log_models=False)
+    assert_as_stock(trained, keras.Sequential, way, loops)
+    ours, stock = runs()  # the newest first
+    assert ours[0].items() >= {"batch_size": "8", "epochs": "3"}.items()
+    for name, value in stock[0].items():
+        if name in ("batch_size", "epochs", "shuffle", "initial_epoch"):
+            assert ours[0][name] == value
+    assert ours[1].keys() == stock[1].keys()
+    assert ours[1] == pytest.approx(stock[1], rel=1e-5)
+
+
+def test_the_model_that_autolog_wrote_loads(autolog, loops, tmp_path):
+    autolog(log_models=True, log_datasets=False)
+    model, history = trained(kje.Sequential)
+    (logged,) = mlflow.search_logged_models(output_format="list")
+    loaded = mlflow.keras.load_model(logged.model_uri)
+    assert isinstance(loaded, keras.Model)
+    np.testing.assert_allclose(
+        loaded.predict(X, verbose=0), model.predict(X, verbose=0), rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_its_callback_logs_each_epoch_from_a_fused_loop(way, autolog, loops):
+    def workflow(sequential):
+        with mlflow.start_run() as run:
+            callback = mlflow.keras.MlflowCallback(log_every_epoch=True)
+            model, history = trained(sequential, callbacks=[callback])
+        client = mlflow.MlflowClient()
+        logged = client.get_metric_history(run.info.run_id, "loss")
+        return model, (history, [metric.value for metric in logged])
+
+    assert_as_stock(workflow, keras.Sequential, way, loops)
+
+
+def test_its_callback_of_steps_sees_every_step(autolog, loops):
+    def workflow(sequential):
+        with mlflow.start_run() as run:
+            callback = mlflow.keras.MlflowCallback(
+                log_every_epoch=False, log_every_n_steps=2
+            )
+            model, history = trained(sequential, callbacks=[callback])
+        client = mlflow.MlflowClient()
+        logged = client.get_metric_history(run.info.run_id, "loss")
+        return model, [(metric.step, metric.value) for metric in logged]
+
+    _, expected, steps = seeded(workflow, keras.Sequential)
+    _, weights, own_steps = seeded(workflow, kje.Sequential)
+    # It looks at the logs of a batch: the loop is compiled, one step a time.
+    assert loops == [("train", False)]
+    assert len(own_steps) == EPOCHS * 64 // 8 // 2
+    np.testing.assert_allclose(own_steps, steps, rtol=1e-5)
+    for a, b in zip(weights, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
