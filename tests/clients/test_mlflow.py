@@ -33,17 +33,23 @@ def extended(layers):
 WAYS = {"sequential": kje.Sequential, "extend": extended}
 
 
+@pytest.fixture(scope="module")
+def database(tmp_path_factory):
+    """Making one takes seconds."""
+    return tmp_path_factory.mktemp("mlflow")
+
+
 @pytest.fixture
-def autolog(tmp_path):
-    """Runs are logged to a database of this test alone."""
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/runs.db")
-    mlflow.create_experiment("test", artifact_location=f"{tmp_path}/artifacts")
-    mlflow.set_experiment("test")
-    before_fit = keras.Model.fit
+def autolog(database, request):
+    """Runs are logged to an experiment of this test alone."""
+    before, fit = mlflow.get_tracking_uri(), keras.Model.fit
+    mlflow.set_tracking_uri(f"sqlite:///{database}/runs.db")
+    name = request.node.name
+    mlflow.create_experiment(name, artifact_location=f"{database}/{name}")
+    mlflow.set_experiment(name)
     yield mlflow.keras.autolog
     mlflow.keras.autolog(disable=True)
-    assert keras.Model.fit is before_fit
+    assert keras.Model.fit is fit
     mlflow.set_tracking_uri(before)
 
 
