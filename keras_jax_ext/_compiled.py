@@ -26,8 +26,19 @@ class Compiled:
         self.reported = {}
         self.class_weight = None
         self.one_weight = {True: False, False: False}  # by `training`
-        self.built = False
+        self._built = False
         self.step = {}
+
+    @property
+    def built(self):
+        """Whether Keras need not draw a batch to build this.
+
+        Without losses and metrics there is nothing that a batch would tell.
+        """
+        empty = not (self.stock or self.losses or self.own_metrics)
+        if not self._built and empty and _reports_are_known(self.model):
+            self._build({}, {})
+        return self._built
 
     @property
     def names(self):
@@ -137,7 +148,7 @@ class Compiled:
                 self.reported[id(layer), name] = mean
         if self.own_metrics and _keras.in_symbolic_scope():
             self.update_metrics(given)
-        self.built = True
+        self._built = True
 
     def _track(self, parts, rows):
         for name, mean in self.trackers.items():
@@ -178,6 +189,15 @@ class Compiled:
 
 def _layers(model):
     return [model, *_keras.sublayers(model)]
+
+
+def _reports_are_known(model):
+    """Whether each layer that may report a value was called before."""
+    return all(
+        _keras.was_called(layer) or not _keras.has_call(layer)
+        for layer in _layers(model)
+        if _reports(layer)
+    )
 
 
 def _reports(layer):

@@ -35,6 +35,9 @@ def _why_not(model, mode):
         return "Keras is in NNX mode"
     if jax.process_count() > 1:
         return "several processes share the work"
+    replaced = _keras.replaced(mode.method)
+    if replaced:
+        return f"{replaced} has replaced keras.Model.{mode.method}"
     make = getattr(type(model), f"make_{name}")
     if not make.__module__.startswith("keras_jax_ext."):
         return f"{type(model).__name__} overrides make_{name}"

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import itertools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from keras_jax_ext import _keras
@@ -17,72 +18,24 @@ _LOST = (
 )
 
 
-class Guarded(_keras.Mixin):
-    """Mixin: what fails in Keras's loops leaves the variables as they were.
+@contextlib.contextmanager
+def last_good_state(model: Any) -> Iterator[None]:
+    """After a failure, give the variables the state of the last good step.
 
     Keras takes the values out of the variables before a step and gives their
     buffers away; stock models end with every variable `None` or deleted.
     """
-
-    train_function: Any
-    test_function: Any
-    predict_function: Any
-
-    def make_train_function(self, force=False):
-        """As Keras's.
-
-        Args:
-            force: Boolean, whether to make it anew.
-        """
-        made = self.train_function
-        super().make_train_function(force=force)
-        if self.train_function is not made:
-            self.train_function = guarded(self, self.train_function, "train")
-
-    def make_test_function(self, force=False):
-        """As Keras's.
-
-        Args:
-            force: Boolean, whether to make it anew.
-        """
-        made = self.test_function
-        super().make_test_function(force=force)
-        if self.test_function is not made:
-            self.test_function = guarded(self, self.test_function, "test")
-
-    def make_predict_function(self, force=False):
-        """As Keras's.
-
-        Args:
-            force: Boolean, whether to make it anew.
-        """
-        made = self.predict_function
-        super().make_predict_function(force=force)
-        if self.predict_function is not made:
-            self.predict_function = guarded(
-                self, self.predict_function, "predict"
-            )
-
-    def evaluate(self, *args, **kwargs):
-        with _synced(self):
-            return super().evaluate(*args, **kwargs)
-
-    def predict(self, *args, **kwargs):
-        with _synced(self):
-            return super().predict(*args, **kwargs)
-
-
-@contextlib.contextmanager
-def _synced(model):
-    """Put the state of the last step back if a callback raises."""
     try:
         yield
     except BaseException:
-        model.jax_state_sync()
+        _keras.release_state(model)
+        _keras.forget_losses(model)
         raise
 
 
-def guarded(model, function, kind):
+def guarded(
+    model: Any, function: Callable[..., Any], kind: str
+) -> Callable[..., Any]:
     """Wrap a step function so that a failing step keeps the variables.
 
     One call is one step, also where it holds several (`steps_per_execution`).

@@ -29,6 +29,7 @@ class Mode(NamedTuple):
     """What training, testing and predicting differ in."""
 
     name: str
+    method: str
     state: tuple[str, ...]
     stop: str
 
@@ -36,11 +37,14 @@ class Mode(NamedTuple):
 _MODEL = ("trainable_variables", "non_trainable_variables")
 TRAIN = Mode(
     "train",
+    "fit",
     (*_MODEL, "optimizer_variables", "metrics_variables"),
     "stop_training",
 )
-TEST = Mode("test", (*_MODEL, "metrics_variables"), "stop_evaluating")
-PREDICT = Mode("predict", _MODEL, "stop_predicting")
+TEST = Mode(
+    "test", "evaluate", (*_MODEL, "metrics_variables"), "stop_evaluating"
+)
+PREDICT = Mode("predict", "predict", _MODEL, "stop_predicting")
 
 
 def variables(model, mode):

@@ -71,9 +71,10 @@ class Layer(_report.Reports, keras.Layer, metaclass=_InlineMeta):
     def __call__(self, *args, **kwargs):
         _keras.check_fresh(f"{type(self).__name__} {self.name!r}")
         call = super().__call__
-        if not self._declares or _frame.declarations(self).complete:
-            return call(*args, **kwargs)
-        return _build.first_call(self, call, args, kwargs)
+        with _keras.entered(self):
+            if not self._declares or _frame.declarations(self).complete:
+                return call(*args, **kwargs)
+            return _build.first_call(self, call, args, kwargs)
 
     @_keras.default
     def build(self, input_shape):

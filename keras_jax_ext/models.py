@@ -6,12 +6,9 @@ import re
 from typing import Any
 
 from keras_jax_ext import _frame, _keras
-from keras_jax_ext._compile import Compile
-from keras_jax_ext._fit import FusedFit
-from keras_jax_ext._guard import Guarded
-from keras_jax_ext._optax_step import OptaxTraining
 from keras_jax_ext._specs import Kept
 from keras_jax_ext._summary import Summary
+from keras_jax_ext._trainer import Trainer
 from keras_jax_ext.layers import Layer
 
 import keras
@@ -27,10 +24,7 @@ class _ModelMeta(type(Layer)):  # type: ignore[misc]
 
 
 class Model(
-    Compile,
-    OptaxTraining,
-    Guarded,
-    FusedFit,
+    Trainer,
     Summary,
     _keras.PathName,
     Layer,
@@ -223,14 +217,22 @@ class Sequential(keras.Sequential, Model):
     """
 
 
+class _Extension(Trainer, Summary, keras.Model):
+    """What `extend` puts between a model's own class and `keras.Model`."""
+
+    _loads_as_stock = True
+
+
 @functools.cache
 def _extended(cls):
-    """`cls` with what `Model` adds to training, under the same name."""
+    """`cls` with what `Model` adds to training, under the same name.
+
+    `cls` comes first: what it overrides goes on being called, and what that
+    asks of `super()` is ours.
+    """
     names = ("__module__", "__qualname__", "__doc__")
     variant = type(
-        cls.__name__,
-        (Compile, OptaxTraining, Guarded, FusedFit, Summary, cls),
-        {"_loads_as_stock": True, **{n: getattr(cls, n) for n in names}},
+        cls.__name__, (cls, _Extension), {n: getattr(cls, n) for n in names}
     )
     _keras.register_like(variant, cls)
     return variant
@@ -263,9 +265,12 @@ def extend(model):
             "`extend` takes a model. Received: "
             f"model={model!r} (of type {type(model).__name__})."
         )
-    if not isinstance(model, Compile):
+    if not isinstance(model, Trainer):
         cls: Any = type(model)
         model.__class__ = _extended(cls)
+        # Made by Keras's methods, not by ours.
+        model.train_function = model.test_function = None
+        model.predict_function = None
         if isinstance(getattr(model, "loss", None), Kept):
             _compile_as_saved(model)
     return model

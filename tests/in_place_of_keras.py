@@ -20,13 +20,7 @@ from keras.src.backend.jax import trainer
 StockTrainer = getattr(trainer, "JAXTrainer", None) or trainer.Trainer
 
 
-class Trainer(
-    ours.Compile,
-    ours.OptaxTraining,
-    ours.Guarded,
-    ours.FusedFit,
-    StockTrainer,
-):
+class Trainer(ours.Trainer, StockTrainer):
     """What Keras's tests mix with a layer to make a model."""
 
 

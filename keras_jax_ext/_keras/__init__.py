@@ -8,6 +8,12 @@ that a new Keras release is adapted here and nowhere else.
 # First: chooses the JAX backend, before anything else imports keras.
 from keras_jax_ext._keras.activation import check_fresh as check_fresh
 
+from keras_jax_ext._keras.calling import (
+    TrainingMode as TrainingMode,
+    entered as entered,
+    has_call as has_call,
+    was_called as was_called,
+)
 from keras_jax_ext._keras.compiling import (
     check_one_output as check_one_output,
     clear_compiled as clear_compiled,
@@ -72,6 +78,7 @@ from keras_jax_ext._keras.training import (
     StockEpochIterator as StockEpochIterator,
     all_rows as all_rows,
     build as build,
+    cached_iterator as cached_iterator,
     check_compiled as check_compiled,
     epoch_logs as epoch_logs,
     first_epoch as first_epoch,
@@ -86,6 +93,7 @@ from keras_jax_ext._keras.training import (
     put_whole as put_whole,
     pythonify_logs as pythonify_logs,
     release_state as release_state,
+    replaced as replaced,
     reset_values as reset_values,
     should_validate as should_validate,
     share_epoch as share_epoch,

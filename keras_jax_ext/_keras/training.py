@@ -1,7 +1,8 @@
 """What an own `fit` keeps of Keras's trainer.
 
-The loop is rewritten in `_fit.py`; these are the pieces of Keras's that it
-goes on using. Replaced by: a public epoch iterator, and a public step seam.
+The loop is rewritten in `_fused.py` and `_run.py`; these are the pieces of
+Keras's that it goes on using. Replaced by: a public epoch iterator, and a
+public step seam.
 """
 
 import contextlib
@@ -130,6 +131,28 @@ def write(variable, array):
 def check_compiled(model, what):
     """Raise unless the model is compiled, with Keras's message."""
     model._assert_compile_called(what)
+
+
+def cached_iterator(model):
+    """The iterator over the validation data of the `fit` that is running."""
+    return model._eval_epoch_iterator
+
+
+def replaced(method):
+    """The module that has put a function of its own in place of Keras's.
+
+    Tools that log runs replace `keras.Model.fit`; theirs has to be called.
+
+    Args:
+        method: String, the name of a method of `keras.Model`.
+
+    Returns:
+        String, or `None` if it is Keras's own.
+    """
+    function = getattr(keras.Model, method)
+    # Not `__module__`, which `functools.wraps` copies.
+    found = getattr(function, "__globals__", {}).get("__name__", "another")
+    return None if found.startswith("keras.") else found
 
 
 def should_validate(model, epoch, frequency):

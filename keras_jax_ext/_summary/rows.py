@@ -185,7 +185,7 @@ def _trace(model, inputs):
     args, kwargs = inputs
     # In `__call__` of the model: it spreads the inputs, checks and casts.
     trace = _abstract.abstract(
-        model.__call__, args, {**kwargs, **_not_training(model)}, None
+        model.__call__, args, {**kwargs, "training": False}, None
     )
     layers = [model, *_keras.sublayers(model)]
     end = _calls.listen(layers, recorder.hear)
@@ -194,11 +194,6 @@ def _trace(model, inputs):
     finally:
         end()
     return recorder.root
-
-
-def _not_training(model):
-    # Not every model that says so passes it on; without it, the same.
-    return {"training": False} if model._call_has_training_arg else {}
 
 
 class _Recorder:

@@ -5,7 +5,7 @@ import pickle
 
 import keras_jax_ext as kje
 from keras_jax_ext import optax
-from keras_jax_ext._optax_step import OptaxTraining
+from keras_jax_ext._trainer import Trainer
 
 import keras
 import numpy as np
@@ -76,7 +76,7 @@ def state(model):
 
 def assert_goes_on_as(model, other):
     assert other is not model
-    if not isinstance(other, OptaxTraining):
+    if not isinstance(other, Trainer):
         # The copy of an extended model is a stock one, with the same state.
         other = kje.extend(other)
     assert isinstance(other.optimizer, kje.optimizers.OptaxOptimizer)

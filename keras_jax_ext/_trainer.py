@@ -1,0 +1,444 @@
+"""`Trainer`: what a model does between `compile` and its `History`."""
+
+import functools
+import inspect
+from typing import Any
+
+from keras_jax_ext import _compile, _fused, _keras, _optax_step, optimizers
+from keras_jax_ext._guard import guarded, last_good_state
+from keras_jax_ext._notes import notes
+from keras_jax_ext._run import PREDICT, TEST, TRAIN
+
+import keras
+
+
+class Trainer(_keras.TrainingMode):
+    """Mixin: the `compile`, `fit`, `evaluate` and `predict` of our models.
+
+    It stands right above `keras.Model`, and below the methods that a model's
+    own class overrides: `super().fit(...)` there arrives here.
+    """
+
+    train_function: Any
+    test_function: Any
+    predict_function: Any
+
+    # Share of the device's memory that the arrays given to `fit` may take.
+    # Larger ones are read in super-batches.
+    resident_fraction = 0.5
+
+    # Whether stock Keras loads the files of this model, as after `extend`.
+    _loads_as_stock = False
+
+    @property
+    def steps_per_execution(self) -> int:
+        """Integer, steps between two calls of a callback's batch hooks."""
+        return notes(self).steps_per_execution
+
+    @steps_per_execution.setter
+    def steps_per_execution(self, value: Any) -> None:
+        notes(self).set_steps(value)
+
+    # Compile.
+
+    @_keras.untracked
+    def compile(
+        self,
+        optimizer="rmsprop",
+        loss=None,
+        loss_weights=None,
+        metrics=None,
+        weighted_metrics=None,
+        run_eagerly=False,
+        steps_per_execution="auto",
+        jit_compile="auto",
+        auto_scale_loss=True,
+    ):
+        """Configure the model for training, as `keras.Model.compile`.
+
+        Example:
+
+        ```python
+        model.compile("adam", loss=[MixtureNLL(), kje.losses.GlobalL2(1e-4)])
+        ```
+
+        Args:
+            optimizer: As Keras, or any optax transformation.
+            loss: As Keras, or a `kje.losses.Loss`, a function of the names
+                these may ask for, or a list or dict of them. A list may hold
+                one spec of Keras beside ours.
+            loss_weights: As Keras, for the losses of Keras.
+            metrics: As Keras, or a list that also holds `kje.metrics.Metric`
+                and functions of named arguments.
+            weighted_metrics: As `metrics`, with the sample weights applied.
+            run_eagerly: As Keras.
+            steps_per_execution: As Keras, or `"auto"`: as many steps as keep
+                the progress bar moving, one if a callback acts on batches.
+                Defaults to `"auto"`.
+            jit_compile: As Keras.
+            auto_scale_loss: As Keras.
+
+        Raises:
+            ValueError: If a loss or metric requires an argument that cannot
+                be given, or the specs cannot be combined.
+        """
+        _keras.check_fresh(f"{type(self).__name__} {self.name!r}")
+        optimizer = optimizers.get(optimizer)
+        for each in optimizers.optax_optimizers(optimizer):
+            each.expect_loss()
+        with _compile.specs(
+            self, loss, loss_weights, metrics, weighted_metrics
+        ) as stock:
+            super().compile(
+                optimizer=optimizer,
+                loss_weights=loss_weights,
+                run_eagerly=run_eagerly,
+                steps_per_execution=steps_per_execution,
+                jit_compile=jit_compile,
+                auto_scale_loss=auto_scale_loss,
+                **stock,
+            )
+
+    def get_compile_config(self):
+        """What `compile_from_config` needs, losses and metrics of ours too.
+
+        Returns:
+            Dict.
+        """
+        return _compile.config(self, super().get_compile_config())
+
+    def compile_from_config(self, config):
+        """Compile as `get_compile_config` says.
+
+        Args:
+            config: Dict.
+        """
+        writer = next(c for c in type(self).__mro__ if "compile" in vars(c))
+        if writer is not Trainer:
+            # Keras warns that only the user knows how.
+            super().compile_from_config(config)
+            return
+        self.compile(**_compile.arguments(config))
+        if self.optimizer is not None and self.built:
+            self.optimizer.build(self.trainable_variables)
+
+    # Many steps.
+
+    def fit(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        epochs=1,
+        verbose="auto",
+        callbacks=None,
+        validation_split=0.0,
+        validation_data=None,
+        shuffle=True,
+        class_weight=None,
+        sample_weight=None,
+        initial_epoch=0,
+        steps_per_epoch=None,
+        validation_steps=None,
+        validation_batch_size=None,
+        validation_freq=1,
+    ):
+        """Train the model, as `keras.Model.fit`.
+
+        Args:
+            x: Inputs, or what yields batches.
+            y: Labels. Defaults to `None`, where nothing asks for them.
+            batch_size: As Keras.
+            epochs: As Keras.
+            verbose: As Keras.
+            callbacks: As Keras.
+            validation_split: As Keras.
+            validation_data: As Keras.
+            shuffle: As Keras.
+            class_weight: As Keras. A loss that asks for `class_weight` by
+                name is given the dict; other losses have it in the sample
+                weights.
+            sample_weight: As Keras.
+            initial_epoch: As Keras.
+            steps_per_epoch: As Keras.
+            validation_steps: As Keras.
+            validation_batch_size: As Keras.
+            validation_freq: As Keras.
+
+        Returns:
+            The `History`.
+        """
+        arguments = {k: v for k, v in locals().items() if k in _FIT}
+        _keras.check_compiled(self, "fit")
+        _compile.note_shared_weight(self, y, sample_weight, training=True)
+        arguments["class_weight"] = _compile.keep_class_weight(
+            self, class_weight
+        )
+        if not _fused.fuses(self, TRAIN, verbose):
+            return super().fit(**arguments)
+        with last_good_state(self):
+            return _fused.fit(self, **arguments)
+
+    def evaluate(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        verbose="auto",
+        sample_weight=None,
+        steps=None,
+        callbacks=None,
+        return_dict=False,
+        **kwargs,
+    ):
+        """Losses and metrics over some data, as `keras.Model.evaluate`.
+
+        Args:
+            x: Inputs, or what yields batches.
+            y: Labels. Defaults to `None`, where nothing asks for them.
+            batch_size: As Keras.
+            verbose: As Keras.
+            sample_weight: As Keras.
+            steps: As Keras.
+            callbacks: As Keras.
+            return_dict: As Keras.
+            **kwargs: Of Keras's own `fit`.
+
+        Returns:
+            As Keras.
+        """
+        _keras.check_compiled(self, "evaluate")
+        _compile.note_shared_weight(self, y, sample_weight, training=False)
+        with optimizers.evaluation_weights(self), last_good_state(self):
+            iterator = None
+            if kwargs.get("_use_cached_eval_dataset"):
+                iterator = _keras.cached_iterator(self)
+            elif not kwargs and _fused.fuses(self, TEST, verbose):
+                iterator = _fused.iterate(
+                    self,
+                    x,
+                    y,
+                    sample_weight,
+                    batch_size=batch_size,
+                    steps=steps,
+                )
+            if not isinstance(iterator, _keras.EpochIterator):
+                return super().evaluate(
+                    x,
+                    y,
+                    batch_size,
+                    verbose,
+                    sample_weight,
+                    steps,
+                    callbacks,
+                    return_dict,
+                    **kwargs,
+                )
+            logs = _fused.evaluate(self, iterator, verbose, callbacks)
+        return logs if return_dict else _keras.in_order(self, logs)
+
+    def predict(
+        self, x, batch_size=None, verbose="auto", steps=None, callbacks=None
+    ):
+        """Outputs for all of some data, as `keras.Model.predict`.
+
+        Args:
+            x: Inputs, or what yields batches.
+            batch_size: As Keras.
+            verbose: As Keras.
+            steps: As Keras.
+            callbacks: As Keras.
+
+        Returns:
+            NumPy arrays, in the structure of the outputs.
+        """
+        with optimizers.evaluation_weights(self), last_good_state(self):
+            if not self.built or not _fused.fuses(self, PREDICT, verbose):
+                return super().predict(x, batch_size, verbose, steps, callbacks)
+            iterator = _fused.iterate(
+                self, x, batch_size=batch_size, steps=steps
+            )
+            return _fused.predict(self, iterator, verbose, callbacks)
+
+    # One batch.
+
+    def train_on_batch(
+        self,
+        x,
+        y=None,
+        sample_weight=None,
+        class_weight=None,
+        return_dict=False,
+    ):
+        """One update, as `keras.Model.train_on_batch`.
+
+        Args:
+            x: Inputs.
+            y: Labels. Defaults to `None`.
+            sample_weight: As Keras. Defaults to `None`.
+            class_weight: As `fit`. Defaults to `None`.
+            return_dict: As Keras.
+
+        Returns:
+            As Keras.
+        """
+        class_weight = _compile.keep_class_weight(self, class_weight)
+        return super().train_on_batch(
+            x, y, sample_weight, class_weight, return_dict
+        )
+
+    def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
+        """Losses and metrics of a batch, as `keras.Model.test_on_batch`.
+
+        Args:
+            x: Inputs.
+            y: Labels. Defaults to `None`.
+            sample_weight: As Keras. Defaults to `None`.
+            return_dict: As Keras.
+
+        Returns:
+            As Keras.
+        """
+        with optimizers.evaluation_weights(self):
+            return super().test_on_batch(x, y, sample_weight, return_dict)
+
+    def predict_on_batch(self, x):
+        """Outputs for a batch, as `keras.Model.predict_on_batch`.
+
+        Args:
+            x: Inputs.
+
+        Returns:
+            NumPy arrays, in the structure of the outputs.
+        """
+        with optimizers.evaluation_weights(self):
+            return super().predict_on_batch(x)
+
+    # A step, which is traced.
+
+    def train_step(self, state, data):
+        """One update, as `keras.Model.train_step`.
+
+        Args:
+            state: Tuple of lists of arrays.
+            data: One batch.
+
+        Returns:
+            Tuple of the logs and the next state.
+        """
+        with _compile.stepping(self, state, training=True):
+            asking = _optax_step.asking(self.optimizer)
+            if asking:
+                return _optax_step.train_step(self, asking, state, data)
+            return super().train_step(state, data)
+
+    def test_step(self, state, data):
+        """One batch of evaluation, as `keras.Model.test_step`.
+
+        Args:
+            state: Tuple of lists of arrays.
+            data: One batch.
+
+        Returns:
+            Tuple of the logs and the next state.
+        """
+        with _compile.stepping(self, state, training=False):
+            return super().test_step(state, data)
+
+    def compute_loss(
+        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
+    ):
+        """The total loss, as `keras.Model.compute_loss`.
+
+        Args:
+            x: Inputs.
+            y: Labels.
+            y_pred: Structure of outputs.
+            sample_weight: Weights.
+            training: Boolean.
+
+        Returns:
+            Scalar tensor.
+        """
+        inner = super().compute_loss
+        if "training" in inspect.signature(inner).parameters:
+            inner = functools.partial(inner, training=training)
+        with _compile.computing_loss(self, x, training):
+            return inner(x, y, y_pred, sample_weight)
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        """Update the metrics and return the logs, as Keras's.
+
+        Args:
+            x: Inputs.
+            y: Labels.
+            y_pred: Structure of outputs.
+            sample_weight: Weights.
+
+        Returns:
+            Dict of the logs.
+        """
+        with _compile.computing_metrics(self, x, y, y_pred, sample_weight):
+            logs = super().compute_metrics(x, y, y_pred, sample_weight)
+        return _compile.reported_logs(self, logs)
+
+    # Steps made into functions.
+
+    def make_train_function(self, force=False):
+        """As Keras's; a step that fails leaves the variables as they were.
+
+        Args:
+            force: Boolean, whether to make it anew.
+        """
+        # Before the first step: an error within it would come too late.
+        _optax_step.check(self)
+        _make(self, TRAIN, super().make_train_function, force)
+
+    def make_test_function(self, force=False):
+        """As Keras's; a step that fails leaves the variables as they were.
+
+        Args:
+            force: Boolean, whether to make it anew.
+        """
+        _make(self, TEST, super().make_test_function, force)
+
+    def make_predict_function(self, force=False):
+        """As Keras's; a step that fails leaves the variables as they were.
+
+        Args:
+            force: Boolean, whether to make it anew.
+        """
+        _make(self, PREDICT, super().make_predict_function, force)
+
+    # Calls and copies.
+
+    def __call__(self, *args, **kwargs):
+        outputs = super().__call__(*args, **kwargs)
+        _keras.register_dataclasses(outputs)
+        return outputs
+
+    def __deepcopy__(self, memo):
+        # Keras copies a model through a file, which raw optax is not in.
+        written: Any = self.__reduce__()
+        rebuild, arguments = written
+        known = optimizers.custom_objects(getattr(self, "optimizer", None))
+        with keras.saving.custom_object_scope(known):
+            return rebuild(*arguments)
+
+
+_FIT = frozenset(inspect.signature(Trainer.fit).parameters) - {"self"}
+
+
+def _make(model, mode, make, force):
+    """Make a guarded step function, and forget the program of the old one."""
+    name = f"{mode.name}_function"
+    before = getattr(model, name)
+    make(force=force)
+    made = getattr(model, name)
+    if made is before:
+        return
+    setattr(model, name, guarded(model, made, mode.name))
+    noted = notes(model)
+    noted.programs.pop(mode, None)
+    noted.paces.pop(mode, None)
+    noted.functions[mode] = inspect.unwrap(made)
