@@ -31,9 +31,9 @@ def coupling():
     )
 
 
-def dataset(**options):
+def dataset(adapter, **options):
     return bayesflow.OfflineDataset(
-        simulated(), batch_size=BATCH, adapter=adapter(), **options
+        simulated(), batch_size=BATCH, adapter=adapter, **options
     )
 
 
@@ -43,19 +43,19 @@ def history(of):
 
 def test_an_approximator_trains_from_an_offline_dataset(loops):
     def workflow(way):
-        approximator = way(
+        model = way(
             bayesflow.ContinuousApproximator(
                 inference_network=coupling(), adapter=adapter()
             )
         )
-        approximator.compile("adam")
-        done = approximator.fit(
-            dataset=dataset(),
-            validation_data=dataset(shuffle=False),
+        model.compile("adam")
+        done = model.fit(
+            dataset=dataset(model.adapter),
+            validation_data=dataset(model.adapter, shuffle=False),
             epochs=2,
             verbose=0,
         )
-        return approximator, history(done)
+        return model, history(done)
 
     model = assert_as_stock(
         workflow, same, kje.extend, loops, ("train", "test")
