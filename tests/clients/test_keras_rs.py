@@ -1,4 +1,4 @@
-"""keras-rs: a ranking model of crossed features, and retrieval by two towers."""
+"""keras-rs: ranking with crossed features, and retrieval by two towers."""
 
 import keras_jax_ext as kje
 

@@ -93,7 +93,5 @@ def test_a_penalty_beside_the_mixture_is_one_on_every_weight(loops):
             layer.kernel.regularizer = layer.bias.regularizer = l2
         return model
 
-    ours = sequential(
-        kje.Sequential, [Likelihood(), kje.losses.GlobalL2(1e-2)]
-    )
+    ours = sequential(kje.Sequential, [Likelihood(), kje.losses.GlobalL2(1e-2)])
     assert_as_stock(workflow, stock, ours, loops, ("train", "predict"))

@@ -79,9 +79,7 @@ def test_autolog_logs_one_run_as_of_stock(way, autolog, loops, capsys):
     autolog(log_models=False)
     _, expected, history = seeded(trained, keras.Sequential)
     capsys.readouterr()
-    _, weights, own_history = seeded(
-        lambda way: trained(way, verbose=2), way
-    )
+    _, weights, own_history = seeded(lambda way: trained(way, verbose=2), way)
     for a, b in zip(weights, expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
     assert own_history["loss"] == pytest.approx(history["loss"], rel=1e-5)
@@ -96,7 +94,7 @@ def test_autolog_logs_one_run_as_of_stock(way, autolog, loops, capsys):
 
 def test_the_model_that_autolog_wrote_loads(autolog, loops, tmp_path):
     autolog(log_models=True, log_datasets=False)
-    model, history = trained(kje.Sequential)
+    model, _ = trained(kje.Sequential)
     (logged,) = mlflow.search_logged_models(output_format="list")
     loaded = mlflow.keras.load_model(logged.model_uri)
     assert isinstance(loaded, keras.Model)
@@ -124,7 +122,7 @@ def test_its_callback_of_steps_sees_every_step(autolog, loops):
             callback = mlflow.keras.MlflowCallback(
                 log_every_epoch=False, log_every_n_steps=2
             )
-            model, history = trained(sequential, callbacks=[callback])
+            model, _ = trained(sequential, callbacks=[callback])
         client = mlflow.MlflowClient()
         logged = client.get_metric_history(run.info.run_id, "loss")
         return model, [(metric.step, metric.value) for metric in logged]
