@@ -7,11 +7,10 @@ from typing import Any
 
 from keras_jax_ext._keras.declaring import (
     get_global_attribute,
+    running_scope,
     set_global_attribute,
 )
 from keras_jax_ext._keras.mixing import Mixin
-
-import keras
 
 # Private, the register in which Keras keeps the context of a running call.
 # Replaced by: nothing public.
@@ -46,9 +45,7 @@ class CallContext:
     def _inherited(self):
         # A layer's scope is first seen here by the first layer called in it.
         # What was noted last before that is what the layer itself was given.
-        scopes = get_global_attribute("name_scope_stack") or ()
-        layers = (s for s in reversed(scopes) if s.caller is not None)
-        return self._within.setdefault(next(layers, None), self._latest)
+        return self._within.setdefault(running_scope(), self._latest)
 
 
 def was_called(layer: Any) -> bool:
@@ -57,9 +54,8 @@ def was_called(layer: Any) -> bool:
 
 
 def has_call(layer: Any) -> bool:
-    """Whether the class of a layer says what a call computes."""
-    stock = keras.Model.call, keras.Layer.call
-    return type(layer).call not in stock
+    """Whether a user wrote the `call` of a layer, and not Keras."""
+    return not type(layer).call.__module__.startswith("keras.")
 
 
 @contextlib.contextmanager

@@ -65,10 +65,19 @@ def is_eager():
     return not in_stateless_scope() and not in_trace()
 
 
+def running_scope():
+    """The innermost name scope of a layer: it builds or is called.
+
+    Those that a user opens with `keras.name_scope` belong to no layer.
+    """
+    scopes = get_global_attribute("name_scope_stack") or ()
+    return next((s for s in reversed(scopes) if s.caller is not None), None)
+
+
 def running_layer():
-    """The layer whose name scope is the innermost: it builds or is called."""
-    scopes = get_global_attribute("name_scope_stack")
-    return scopes[-1].caller if scopes else None
+    """The layer that builds or is called, or `None`."""
+    scope = running_scope()
+    return scope and scope.caller
 
 
 def uninitialized_variables():
