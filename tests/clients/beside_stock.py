@@ -21,7 +21,7 @@ def assert_as_stock(workflow, stock, ours, loops, modes=("train",)):
         stock: The way of stock Keras, e.g. `keras.Model`.
         ours: Our way, e.g. `kje.Model` or `kje.extend`.
         loops: The fixture.
-        modes: Names of the loops that must have run compiled.
+        modes: Names of the loops that must be fused, or `()` not to ask.
 
     Returns:
         Our model.
@@ -36,14 +36,28 @@ def assert_as_stock(workflow, stock, ours, loops, modes=("train",)):
         own_figures,
         figures,
     )
-    assert_fused(loops, modes)
+    if modes:
+        assert_fused(loops, modes)
     return model
 
 
 def assert_fused(loops, modes=("train",)):
-    """Each of these loops ran compiled, and chose its number of steps."""
+    """Each of these loops ran compiled, many steps at a time."""
     assert {name for name, _ in loops} == set(modes)
-    assert all(chooses for _, chooses in loops), loops
+    assert all(most > 1 for _, most in loops), loops
+
+
+def assert_single(loops, out, callback):
+    """Training ran compiled, a step at a time, and said for whose sake.
+
+    Args:
+        loops: The fixture.
+        out: String, what was printed.
+        callback: String, the class whose batch hooks are not empty.
+    """
+    assert {most for name, most in loops if name == "train"} == {1}
+    line = f"train: one step at a time, since {callback} acts on batches"
+    assert line in " ".join(out.split())
 
 
 def same(model):

@@ -5,7 +5,6 @@ they are not collected (`norecursedirs`). Nothing here reaches a network.
 """
 
 import os
-import sys
 
 os.environ |= {
     "DO_NOT_TRACK": "1",
@@ -24,17 +23,18 @@ import pytest
 
 @pytest.fixture
 def loops(monkeypatch):
-    """The compiled loops that ran: `(mode, chooses its steps)` of each.
+    """Every pass of a compiled loop: `(mode, most steps of an execution)`.
 
-    A model that runs in Keras's own loop leaves none. A loop that does not
-    choose makes one step at a time, since a callback acts on batches.
+    A model that runs in Keras's own loop leaves none.
     """
     ran = []
-    enter = _run.Run.__enter__
+    epoch = _run.Run.epoch
 
-    def noting(run):
-        ran.append((run.mode.name, run.group == sys.maxsize))
-        return enter(run)
+    def noting(run, *args, **kwargs):
+        last = epoch(run, *args, **kwargs)
+        # At its end: a callback may have set its hooks when it began.
+        ran.append((run.mode.name, run.group))
+        return last
 
-    monkeypatch.setattr(_run.Run, "__enter__", noting)
+    monkeypatch.setattr(_run.Run, "epoch", noting)
     return ran

@@ -62,7 +62,7 @@ def test_a_bar_of_batches_is_called_after_each(way, verbose, loops):
     _, weights, (own_history, _) = seeded(workflow, way)
     assert Bar.ended == ended
     # Its hook wants every batch: the loop is compiled, one step a time.
-    assert loops == [("train", False)]
+    assert set(loops) == {("train", 1)}
     np.testing.assert_allclose(own_history["loss"], history["loss"], rtol=1e-5)
     for a, b in zip(weights, expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
