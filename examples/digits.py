@@ -33,7 +33,9 @@ class Block(kje.Layer):
 
     def call(self, x):
         x = layers.Conv2D(self.filters, 3, padding="same", use_bias=False)(x)
-        return layers.Activation("relu")(layers.BatchNormalization()(x))
+        # An epoch has 23 steps: the statistics must follow within a few.
+        x = layers.BatchNormalization(momentum=0.9)(x)
+        return layers.Activation("relu")(x)
 
 
 class Digits(kje.Model):

@@ -32,3 +32,7 @@ def __getattr__(name):
     if name in ("callbacks", "optax"):
         return importlib.import_module(f"keras_jax_ext.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})

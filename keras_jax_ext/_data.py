@@ -1,7 +1,8 @@
 """Sources that hand out many batches at a time, already on the device."""
 
+import functools
 import math
-import os
+from collections.abc import Callable
 from typing import Any
 
 from keras_jax_ext import _keras
@@ -19,6 +20,8 @@ WIDTH = 128
 WIDTH_BYTES = 2**18
 WORTH = 8
 GROUP_BYTES = 64 * 2**20
+# Rows and bytes up to which arrays have one length on the device.
+FEW, FEW_BYTES = 512, 2**16
 
 
 def is_plain(data):
@@ -36,15 +39,6 @@ def size_in_bytes(data):
     return sum(a.nbytes for a in jax.tree.leaves(data))
 
 
-def fits(data, fraction):
-    """Whether arrays take at most a fraction of the device's memory."""
-    stats = jax.devices()[0].memory_stats() or {}
-    total = stats.get("bytes_limit")
-    if total is None:  # A CPU does not say.
-        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return size_in_bytes(data) <= fraction * total
-
-
 def zeros(shape, dtype):
     """NumPy's zeros, where a CPU device can use them without a copy."""
     # JAX does so with memory that starts at a multiple of 64 bytes.
@@ -56,15 +50,12 @@ def zeros(shape, dtype):
 
 
 def padded(array, rows):
-    """`array` with zeros behind, to a length of `rows`."""
+    """NumPy's `array` with zeros behind, to a length of `rows`."""
     missing = rows - array.shape[0]
-    if not missing:
+    if not missing or isinstance(array, jax.Array):
+        # What the user has on the device is not worth a second copy there.
         return array
-    shape = rows, *array.shape[1:]
-    if isinstance(array, jax.Array):
-        filler = jax.numpy.zeros((missing, *shape[1:]), array.dtype)
-        return jax.numpy.concatenate([array, filler])
-    longer = zeros(shape, array.dtype)
+    longer = zeros((rows, *array.shape[1:]), array.dtype)
     longer[: array.shape[0]] = array
     return longer
 
@@ -73,6 +64,24 @@ def rounded(rows):
     """Few different lengths, so that programs are compiled for few."""
     unit = 1 << max(0, rows.bit_length() - 5)
     return -(-rows // unit) * unit
+
+
+def capacity(rows):
+    """The length of arrays on the device: few arrays have all the same."""
+    count = jax.tree.leaves(rows)[0].shape[0]
+    row = max(1, size_in_bytes(rows) // max(1, count))
+    return max(rounded(count), min(FEW, FEW_BYTES // row))
+
+
+def shapes(rows, size):
+    """What a program depends on: shapes of a batch, and lengths of arrays."""
+    leaves, structure = jax.tree.flatten(rows)
+    length = capacity(rows)
+    lengths = tuple(
+        a.shape[0] if isinstance(a, jax.Array) else length for a in leaves
+    )
+    batch = tuple((a.shape[1:], str(a.dtype)) for a in leaves)
+    return (structure, batch, size), (length, lengths)
 
 
 class Resident:
@@ -87,19 +96,29 @@ class Resident:
         rows: Structure of all rows.
         shuffle: As in `fit`.
         most: Integer, batches of one execution at most.
+        again: Function that returns the rows anew where somebody may have
+            changed them since the last epoch, else `None`.
     """
 
-    def __init__(self, adapter, rows, shuffle, most):
+    def __init__(
+        self,
+        adapter: Any,
+        rows: Any,
+        shuffle: bool | str,
+        most: int,
+        again: Callable[[], Any] = lambda: None,
+    ):
         self._adapter = adapter
-        self.size = adapter.batch_size
+        self._rows, self._again = rows, again
         self.rows = jax.tree.leaves(rows)[0].shape[0]
-        length = rounded(self.rows)
+        # No batch is larger than the data, and none is traced that is not met.
+        self.size = min(adapter.batch_size, self.rows)
+        length = capacity(rows)
         batch = max(1, size_in_bytes(rows) // self.rows * self.size)
         fit, steps = WIDTH_BYTES // batch, -(-length // self.size)
         self._width = min(most, WIDTH, fit, steps) if fit >= WORTH else 1
-        self._arrays = _keras.put_whole(
-            jax.tree.map(lambda a: padded(a, length), rows)
-        )
+        self._length = length
+        self._arrays: Any = None
         # The last block may reach behind the last row.
         length += self._width * self.size
         self._order = padded(np.arange(self.rows, dtype="int32"), length)
@@ -121,43 +140,68 @@ class Resident:
         """
         return _RowCursor(self)
 
-    def data(self):
-        """Return the rows in the order of a new pass."""
-        order = self._order
-        if self._numbers:
-            _keras.share_epoch(self._adapter, self._numbers)
-            drawn: Any = jax.tree.leaves(
-                list(self._numbers.get_numpy_iterator())
+    def data(self, order: Any = None, whole: bool = True):
+        """Return the rows, in the order of a new pass.
+
+        Args:
+            order: The order of a pass that goes on. Defaults to `None`.
+            whole: Boolean, whether the smaller batch at the end is wanted.
+        """
+        if order is None:
+            order = _keras.put_whole(self._draw())
+        left = self.rows % self.size if whole else 0
+        return Rows(self._put(), order, self.size, left, self._width)
+
+    def _draw(self):
+        if not self._numbers:
+            return self._order
+        _keras.share_epoch(self._adapter, self._numbers)
+        drawn: Any = jax.tree.leaves(list(self._numbers.get_numpy_iterator()))
+        drawn = drawn[0] if len(drawn) == 1 else np.concatenate(drawn)
+        return padded(drawn, len(self._order))
+
+    def _put(self):
+        rows = self._again()
+        if rows is None:
+            rows, self._rows = self._rows, None
+        if rows is not None:
+            self._arrays = None  # not two of them at once
+            self._arrays = _keras.put_whole(
+                jax.tree.map(lambda a: padded(a, self._length), rows)
             )
-            drawn = drawn[0] if len(drawn) == 1 else np.concatenate(drawn)
-            order = padded(drawn, len(order))
-        left = self.rows % self.size
-        order = _keras.put_whole(order)
-        return Rows(self._arrays, order, self.size, left, self._width)
+        return self._arrays
 
 
 class _RowCursor:
     """A position in one pass over resident arrays."""
 
+    runs_code = False
+
     def __init__(self, source):
         self._source = source
-        self._data = None
+        self._data: Any = None
         self._step = 0
 
-    def allow(self, steps):
-        """Any number of steps may be read ahead: nothing is consumed."""
+    def allow(self, steps: int | None):
+        """Begin an epoch of so many steps; of all, if `None`."""
+        source = self._source
+        left = -(-source.rows // source.size) - self._step
+        order = self._data and self._data.order
+        whole = steps is None or steps >= left
+        self._begin = functools.partial(source.data, order, whole)
+        self._data = None
 
     def close(self):
         """Nothing runs in the background."""
 
-    def take(self, limit):
+    def take(self, limit: int):
         """Return the next piece, of `limit` batches at most."""
         rows, size = self._source.rows, self._source.size
         left = -(-rows // size) - self._step
         if left <= 0:
             raise StopIteration
         if self._data is None:
-            self._data = self._source.data()
+            self._data = self._begin()
         steps = min(limit, left)
         rest = steps == left and rows % size > 0
         piece = Piece(self._data, self._step, steps, rest)
@@ -169,51 +213,45 @@ class Blocks:
     """Arrays cut into super-batches, in their order.
 
     The shape of a super-batch does not depend on the number of rows, so that
-    arrays of any length share one program.
+    arrays of any length share one program; the smaller batch at the end has
+    its own.
 
     Args:
         rows: Structure of all rows.
         size: Integer, rows of a batch.
     """
 
-    def __init__(self, rows, size):
+    runs_code = False
+
+    def __init__(self, rows: Any, size: int):
         self._rows = rows
         self._size = size
-        count = jax.tree.leaves(rows)[0].shape[0]
-        self._full, self._steps = count // size, -(-count // size)
-        self._group = group_size(self._cut(0, min(size, count)))
+        self._count = jax.tree.leaves(rows)[0].shape[0]
+        self._full = self._count // size
+        self._group = group_size(self._cut(0, min(size, self._count)))
         self._step = 0
         self._block: Any = None
-        self._last = None
-        if self._steps > self._full:
-            last = self._cut(self._full * size, count)
-            self._last = _keras.put(last, stacked=False)
 
-    def allow(self, steps):
+    def allow(self, steps: int | None):
         """Any number of steps may be read ahead: nothing is consumed."""
 
     def close(self):
         """Nothing runs in the background."""
 
-    def take(self, limit):
+    def take(self, limit: int):
         """Return the next piece, of `limit` batches at most."""
-        left = self._steps - self._step
-        if left <= 0:
+        step, at = self._step, self._step % self._group
+        if step * self._size >= self._count:
             raise StopIteration
-        if not self._full:
-            self._step = 1
-            return Piece(Single(self._last), 0, 1)
-        at = self._step % self._group
-        if self._block is None or (at == 0 and self._step < self._full):
-            self._block = self._stack(self._step - at)
-        # The smaller batch goes with the block before it.
-        room = self._group - at if self._step < self._full else 0
-        ends = left - room <= 1 and self._last is not None
-        steps = min(limit, left, room + ends)
-        rest = ends and steps == left
-        piece = Piece(Stacked(self._block, self._last), at, steps, rest)
+        if step == self._full:
+            self._step += 1
+            last = self._cut(step * self._size, self._count)
+            return Piece(Single(_keras.put(last, stacked=False)), 0, 1)
+        if at == 0:
+            self._block = self._stack(step)
+        steps = min(limit, self._full - step, self._group - at)
         self._step += steps
-        return piece
+        return Piece(Stacked(self._block), at, steps)
 
     def _cut(self, first, end):
         return jax.tree.map(lambda a: a[first:end], self._rows)

@@ -21,3 +21,38 @@ def checks_values():
     """Whether JAX raises for a NaN or an infinity, after the program."""
     config: Any = jax.config
     return config.jax_debug_nans or config.jax_debug_infs
+
+
+def disables_jit() -> bool:
+    """Whether JAX runs every step in Python, to be looked into."""
+    config: Any = jax.config
+    return config.jax_disable_jit
+
+
+LOST = (
+    "The variables were given to the device, which failed while it wrote over "
+    "them: the model has no weights now. Load a checkpoint."
+)
+
+
+def is_lost(state: Any, *, wait: bool) -> bool:
+    """Whether arrays are given away, or come from a program that failed.
+
+    Args:
+        state: Structure of arrays.
+        wait: Boolean, whether to wait for the programs that make them.
+    """
+    arrays = [a for a in jax.tree.leaves(state) if isinstance(a, jax.Array)]
+    if any(array.is_deleted() for array in arrays):
+        return True
+    try:
+        jax.block_until_ready(arrays if wait else [])
+    except Exception:  # of the device
+        return True
+    return False
+
+
+def note_lost(error: BaseException):
+    """Say once, with an error, that the model has no weights now."""
+    if LOST not in getattr(error, "__notes__", ()):
+        error.add_note(LOST)

@@ -5,19 +5,13 @@ import warnings
 from typing import Any
 
 from keras_jax_ext import _keras
-from keras_jax_ext._data import Blocks, Resident, fits, is_plain
+from keras_jax_ext._faults import disables_jit
 from keras_jax_ext._loop import Pace
 from keras_jax_ext._notes import notes, say
-from keras_jax_ext._run import (
-    PREDICT,
-    TEST,
-    TRAIN,
-    CallbackList,
-    Run,
-    joined,
-    make_program,
-)
-from keras_jax_ext._stream import Stream
+from keras_jax_ext._opening import opened
+from keras_jax_ext._run import Run, joined
+from keras_jax_ext._steps import PREDICT, TEST, TRAIN, make_program
+from keras_jax_ext._watching import CallbackList
 
 import jax
 import keras
@@ -31,6 +25,8 @@ def _why_not(model, mode):
         return "the model is compiled with run_eagerly=True"
     if not model.jit_compile:
         return "the model is compiled with jit_compile=False"
+    if disables_jit():
+        return "jax.disable_jit() is on"
     if keras.config.is_nnx_enabled():
         return "Keras is in NNX mode"
     if jax.process_count() > 1:
@@ -117,30 +113,14 @@ def iterate(model, x, y=None, sample_weight=None, *, steps=None, **options):
     return iterator
 
 
-def _open(model, iterator, run, verbose):
+def _open(model, iterator, run, verbose, **options):
     """Let an iterator hand out many batches at a time."""
-    adapter = iterator.data_adapter
-    data, options = iterator.given
-    if iterator.open is not None:
-        return
-    if isinstance(adapter, _keras.ArrayDataAdapter):
-        weights = {"class_weight": options.get("class_weight")}
-        rows = _keras.all_rows(adapter, data, weights)
-        resident = run.mode is TRAIN and fits(rows, model.resident_fraction)
-        if is_plain(rows) and resident:
-            iterator.open = Resident(
-                adapter, rows, options.get("shuffle", False), run.group
-            ).open
-            return
-        if is_plain(rows) and run.mode is not TRAIN:
-            iterator.open = lambda: Blocks(rows, adapter.batch_size)
-            return
+    if iterator.open is None:
 
-    def tell(what):
-        say(model, f"{run.mode.name}: {what}", verbose)
+        def tell(what):
+            say(model, f"{run.mode.name}: {what}", verbose)
 
-    most = run.group
-    iterator.open = lambda: Stream(adapter.get_jax_iterator(), most, tell)
+        iterator.open = opened(model, iterator, run, tell, **options)
 
 
 def _run(model, mode, callbacks):
@@ -150,6 +130,19 @@ def _run(model, mode, callbacks):
     pace = noted.paces.setdefault(mode, Pace())
     steps = None if noted.auto_steps else noted.steps_per_execution
     return Run(model, mode, callbacks, noted.programs[mode], pace, steps)
+
+
+def _tell_watchers(model, run, verbose):
+    """Say once why `"auto"` is one step."""
+    if run.watched.watchers:
+        names = " and ".join(dict.fromkeys(run.watched.watchers))
+        say(
+            model,
+            f"{run.mode.name}: one step at a time, since {names} acts on "
+            "batches. With compile(steps_per_execution=32) it is called every "
+            "32 steps.",
+            verbose,
+        )
 
 
 def fit(model, x, y, sample_weight, **options):
@@ -185,7 +178,15 @@ def fit(model, x, y, sample_weight, **options):
     first = _keras.first_epoch(model, options["initial_epoch"])
     try:
         with _run(model, TRAIN, callbacks) as run:
-            _open(model, iterator, run, options["verbose"])
+            _tell_watchers(model, run, options["verbose"])
+            _open(
+                model,
+                iterator,
+                run,
+                options["verbose"],
+                epochs=epochs - first,
+                sources=(options["validation_data"],),
+            )
             logs = _epochs(model, run, iterator, range(first, epochs), options)
     finally:
         iterator.close()
@@ -204,12 +205,15 @@ def _epochs(model, run, iterator, epochs, options):
     """Train for some epochs; return the logs of the last."""
     callbacks, logs = run.callbacks, {}
     validates = options["validation_data"] is not None
-    unseen = run.unseen and not validates and _keras.steps_log_metrics(model)
-    if unseen and run.silent:
+    seen = not run.watched.unseen or validates
+    unseen = not seen and _keras.steps_log_metrics(model)
+    if unseen and run.watched.silent:
         return _epochs_ahead(model, run, iterator, epochs)
     for epoch in epochs:
         run.reset_metrics()
         callbacks.on_epoch_begin(epoch)
+        if run.watched.meddles:
+            run.watch()
         last = run.epoch(iterator)
         if not unseen:
             run.sync()
@@ -286,13 +290,15 @@ def _end_validation(model):
     model._eval_epoch_iterator = None
 
 
-def evaluate(model, iterator, verbose, callbacks):
+def evaluate(model, iterator, verbose, given):
     _build(model, iterator)
-    callbacks = _callback_list(model, callbacks, verbose, 1, iterator)
+    callbacks = _callback_list(model, given, verbose, 1, iterator)
     model.make_test_function()
     model.stop_evaluating = False
     callbacks.on_test_begin()
     with _run(model, TEST, callbacks) as run:
+        if callbacks is not given:
+            _tell_watchers(model, run, verbose)
         run.reset_metrics()
         _open(model, iterator, run, verbose)
         try:
@@ -313,6 +319,7 @@ def predict(model, iterator, verbose, callbacks):
     model.stop_predicting = False
     callbacks.on_predict_begin()
     with _run(model, PREDICT, callbacks) as run:
+        _tell_watchers(model, run, verbose)
         _open(model, iterator, run, verbose)
         try:
             run.epoch(iterator)

@@ -7,15 +7,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from keras_jax_ext import _keras
-from keras_jax_ext._faults import calls_python, checks_values
+from keras_jax_ext._faults import LOST, calls_python, checks_values
 
 import jax
 import keras
-
-_LOST = (
-    "The variables were given to the device, which failed while it wrote over "
-    "them: the model has no weights now. Load a checkpoint."
-)
 
 
 @contextlib.contextmanager
@@ -77,7 +72,7 @@ def guarded(
             raise
         except BaseException as error:
             if not _keras.restore_state(model, kept, kind):
-                error.add_note(_LOST)
+                error.add_note(LOST)
             raise
 
     return step

@@ -48,7 +48,8 @@ class Interrupts:
         return self
 
     def __exit__(self, *_):
-        if self._before is not None:
+        # Not over a handler that a callback has set to stay.
+        if self._before and signal.getsignal(signal.SIGINT) == self._receive:
             signal.signal(signal.SIGINT, self._before)
 
     def _receive(self, number, frame):

@@ -16,6 +16,8 @@ from jax import lax
 # Steps whose outputs one execution keeps, and their bytes, at most.
 CAPACITY = 64
 CAPACITY_BYTES = 256 * 2**20
+# Steps that are worth to compile again, for the length of the data alone.
+LONG = 10_000
 
 
 def zeros_like(shapes):
@@ -167,6 +169,21 @@ class Program:
         self._donating = jax.jit(self._run, donate_argnums=0, **options)
         self._calls_python: bool | None = None
         self._capacities: dict[Any, int] | None = {} if keeps else None
+        self._lengths: dict[Any, set[Any]] = {}
+
+    def takes(self, batch, length, steps):
+        """Whether data of a length are worth a program of their own.
+
+        Args:
+            batch: Hashable, what the shapes of batches are.
+            length: Hashable, what the program depends on beside.
+            steps: Integer, how many are to be run.
+        """
+        met = self._lengths.setdefault(batch, set())
+        if met and length not in met and steps < LONG:
+            return False
+        met.add(length)
+        return True
 
     @property
     def can_fail(self):
@@ -191,7 +208,7 @@ class Program:
                 a.size * a.dtype.itemsize for a in jax.tree.leaves(outputs)
             )
             most = CAPACITY_BYTES // max(taken, 1)
-            self._capacities[key] = max(1, min(CAPACITY, most))
+            self._capacities[key] = max(1, min(CAPACITY, most, piece.data.most))
         return self._capacities[key]
 
     def __call__(self, state, piece):

@@ -3,7 +3,9 @@
 import contextlib
 from typing import Any
 
-from keras_jax_ext import _keras, optimizers
+from keras_jax_ext import _keras
+from keras_jax_ext._optax.bridge import GivenLoss
+from keras_jax_ext.optimizers._optax_optimizer import optax_optimizers
 
 import jax
 import keras
@@ -14,7 +16,7 @@ def asking(optimizer: Any) -> list[Any]:
 
     Line searches, Polyak steps and sharpness-aware minimization do.
     """
-    every = optimizers.optax_optimizers(optimizer)
+    every = optax_optimizers(optimizer)
     return [each for each in every if each.needs_loss]
 
 
@@ -55,9 +57,7 @@ def train_step(model: Any, asking: list[Any], state: Any, data: Any) -> Any:
         values = zip(ids, trainable, strict=True)
         return compute([changed.get(i, v) for i, v in values])[1][0]
 
-    given = optimizers.GivenLoss(
-        loss, dict(zip(ids, gradients, strict=True)), value_fn
-    )
+    given = GivenLoss(loss, dict(zip(ids, gradients, strict=True)), value_fn)
     with contextlib.ExitStack() as stack:
         for each in asking:
             stack.enter_context(each.given_loss(given))
@@ -74,7 +74,7 @@ def check(model: Any) -> None:
     """Raise if an optax optimizer cannot train this model."""
     root = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     scales = root is not model.optimizer
-    for each in optimizers.optax_optimizers(model.optimizer):
+    for each in optax_optimizers(model.optimizer):
         each.check_model(model.trainable_variables, whole=each is root)
         if scales or each.loss_scale_factor is not None:
             each.refuse_functions(

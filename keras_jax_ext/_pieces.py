@@ -44,6 +44,10 @@ class Rows:
     left: int = field(metadata={"static": True})
     width: int = field(metadata={"static": True})
 
+    @property
+    def most(self):
+        return self.order.shape[0]
+
     def batch(self, i):
         return self._rows(i * self.size, self.size)
 
@@ -69,11 +73,13 @@ class Stacked(NamedTuple):
 
     Attributes:
         arrays: Structure of arrays.
-        last: The smaller batch that follows, or `None`.
     """
 
     arrays: Any
-    last: Any = None
+
+    @property
+    def most(self):
+        return jax.tree.leaves(self.arrays)[0].shape[0]
 
     def batch(self, i):
         return jax.tree.map(
@@ -83,13 +89,16 @@ class Stacked(NamedTuple):
 
     def rest(self, i):
         del i
-        return self.last
 
 
 class Single(NamedTuple):
     """One batch, of any kind of arrays."""
 
     arrays: Any
+
+    @property
+    def most(self):
+        return 1
 
     def batch(self, i):
         del i

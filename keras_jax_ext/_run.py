@@ -1,21 +1,20 @@
 """Executions of one `fit`, `evaluate` or `predict`."""
 
 import collections
+import contextlib
 import sys
 import time
-from typing import Any, NamedTuple
+from typing import Any
 
 from keras_jax_ext import _keras
+from keras_jax_ext._faults import is_lost, note_lost
 from keras_jax_ext._interrupts import Interrupts
-from keras_jax_ext._loop import Program
+from keras_jax_ext._steps import PREDICT, variables
+from keras_jax_ext._turns import reading
+from keras_jax_ext._watching import Watch
 
 import jax
-import keras
 import numpy as np
-
-CallbackList = keras.callbacks.CallbackList
-# Callbacks that never look at the model's variables.
-BLIND = keras.callbacks.History, keras.callbacks.ProgbarLogger
 
 # Seconds between two updates of a progress bar; without one, how long an
 # interrupt may have to wait.
@@ -23,95 +22,6 @@ SHOWN, SILENT = 0.1, 0.3
 # Executions that are under way at once, at most: one runs while the next ones
 # are prepared. More would make Ctrl-C late, and the clock measure nothing.
 FLYING = 2
-
-
-class Mode(NamedTuple):
-    """What training, testing and predicting differ in."""
-
-    name: str
-    method: str
-    state: tuple[str, ...]
-    stop: str
-
-
-_MODEL = ("trainable_variables", "non_trainable_variables")
-TRAIN = Mode(
-    "train",
-    "fit",
-    (*_MODEL, "optimizer_variables", "metrics_variables"),
-    "stop_training",
-)
-TEST = Mode(
-    "test", "evaluate", (*_MODEL, "metrics_variables"), "stop_evaluating"
-)
-PREDICT = Mode("predict", "predict", _MODEL, "stop_predicting")
-
-
-def variables(model, mode):
-    """Lists of variables, in the order of the state of a step."""
-    return [
-        model.optimizer.variables
-        if name == "optimizer_variables"
-        else getattr(model, name)
-        for name in mode.state
-    ]
-
-
-def make_program(model, mode):
-    """Make the program of a model's step."""
-    step = getattr(model, f"{mode.name}_step")
-    if mode is PREDICT:
-        predict_step = step
-
-        def step(state, data):
-            outputs, non_trainable = predict_step(state, data)
-            return outputs, (state[0], non_trainable)
-
-    shardings = None
-    if keras.distribution.distribution() is not None:
-        shardings = tuple(
-            [v.value.sharding for v in group]
-            for group in variables(model, mode)
-        )
-    return Program(
-        step,
-        place=_keras.place,
-        shardings=shardings,
-        keeps=mode is PREDICT,
-    )
-
-
-def _hooks(mode):
-    names = [f"on_{mode.name}_batch_begin", f"on_{mode.name}_batch_end"]
-    return names + ["on_batch_begin", "on_batch_end"] * (mode is TRAIN)
-
-
-def _overrides(callback, mode):
-    return any(
-        not _keras.is_default(getattr(callback, name)) for name in _hooks(mode)
-    )
-
-
-def acts_on_epochs(callback):
-    """Whether the batch hooks of a callback do nothing, as it was made."""
-    savers = keras.callbacks.ModelCheckpoint, keras.callbacks.BackupAndRestore
-    return type(callback) in savers and callback.save_freq == "epoch"
-
-
-def watches_batches(callback, mode):
-    """Whether a callback must be called after each step.
-
-    Args:
-        callback: A Keras callback.
-        mode: `Mode`.
-    """
-    if getattr(callback, "async_safe", False):
-        return False
-    if isinstance(callback, keras.callbacks.ProgbarLogger):
-        return False
-    if acts_on_epochs(callback):
-        return False
-    return _overrides(callback, mode)
 
 
 class Run:
@@ -128,19 +38,27 @@ class Run:
 
     def __init__(self, model, mode, callbacks, program, pace, steps):
         self.model, self.mode, self.callbacks = model, mode, callbacks
-        self.program, self.pace, self._steps = program, pace, steps
-        plain = type(callbacks) is CallbackList
-        every = callbacks.callbacks if plain else []
-        self.unseen = plain and all(type(c) in BLIND for c in every)
-        self.silent = plain and not any(_overrides(c, mode) for c in every)
-        if any(watches_batches(c, mode) for c in every) or not plain:
-            self._steps = steps or 1
+        self.program, self.pace = program, pace
+        self._given_steps = steps
         self.pieces: list[tuple[int, Any]] = []
         self._interrupts = Interrupts(_keras.pythonify_logs)
         self._variables: list[Any] = []
         self._shown_pieces = self._fetched = 0
         self._flying: collections.deque[Any] = collections.deque()
         self._landed = 0.0
+        # Whether the variables have the values of the state that is held.
+        self._shows = False
+        self.watch()
+
+    def watch(self):
+        """Ask what the callbacks do: hooks may be set while training."""
+        self.watched = Watch.of(self.callbacks, self.mode)
+        one = 1 if self.watched.watchers else None
+        self._steps = self._given_steps or one
+
+    def may_change_data(self):
+        """Whether code of the user runs between epochs."""
+        return self.watched.meddles or self.program.can_fail
 
     def __enter__(self):
         _keras.own_state(self.model)
@@ -157,18 +75,21 @@ class Run:
 
     def reset_metrics(self):
         """Reset the metrics, also those of a state that the loop owns."""
-        model, held = self.model, _keras.held_state(self.model)
-        values = _keras.reset_values(model)
+        model, values = self.model, _keras.reset_values(self.model)
         if values is None:
+            self.sync()
             model.reset_metrics()
-            values = [v.value for v in model.metrics_variables]
-        elif held is None:
-            for variable, value in zip(
-                model.metrics_variables, values, strict=True
-            ):
-                _keras.write(variable, value)
+            return
+        if self._shows:
+            self.sync()
+        held = _keras.held_state(model)
         if held is not None:
             held["metrics_variables"] = values
+            return
+        for variable, value in zip(
+            model.metrics_variables, values, strict=True
+        ):
+            _keras.write(variable, value)
 
     def epoch(self, iterator, wait=True):
         """Run one pass over the data.
@@ -181,7 +102,8 @@ class Run:
             The outputs of the last step, `None` if there was no step.
         """
         model, last = self.model, None
-        with iterator.catch_stop_iteration():
+        silent = self.watched.silent
+        with self._telling_lost(), iterator.catch_stop_iteration():
             executions = iterator.executions()
             taken = None
             while not getattr(model, self.mode.stop) or taken is None:
@@ -189,16 +111,29 @@ class Run:
                     begin, left, cursor = executions.send(taken)
                 except StopIteration:
                     break
-                if not self.silent:
+                if not silent:
                     self._call("begin", begin)
                 last, count = self._execute(cursor, self._limit(left))
                 # Keras counts whole executions, also when data run short.
                 taken = self._steps or count
-                if not self.silent:
+                if not silent:
                     self._call("end", begin + taken - 1, self._shown(last))
         if wait:
-            self._land(0)
+            with self._telling_lost():
+                self._land(0)
         return last
+
+    @contextlib.contextmanager
+    def _telling_lost(self):
+        """Say so where a failing device has taken the weights with it."""
+        try:
+            yield
+        except BaseException as error:
+            if is_lost(self._state(), wait=isinstance(error, Exception)):
+                note_lost(error)
+                # Not given to the variables, which would raise for it.
+                _keras.disown_state(self.model)
+            raise
 
     def end_epoch(self, epoch, logs, unseen):
         """Call the callbacks; `unseen` if they do not look at the model."""
@@ -211,6 +146,8 @@ class Run:
 
     def _call(self, when, step, *args):
         hook = getattr(self.callbacks, f"on_{self.mode.name}_batch_{when}")
+        if self.watched.meddles:
+            self.show()
         hook(step, *args)
 
     def _shown(self, outputs):
@@ -221,24 +158,33 @@ class Run:
     def _limit(self, left):
         if self._steps:
             return self._steps
-        limit = self.pace.steps(SILENT if self.silent else SHOWN)
+        limit = self.pace.steps(SILENT if self.watched.silent else SHOWN)
         return min(limit, left or limit)
 
     def _execute(self, cursor, limit):
         """Run `limit` steps, in as many programs as their shapes need."""
         left, self._shown_pieces = limit, len(self.pieces)
-        state = self._state()
         while left:
             try:
-                piece = cursor.take(left)
+                piece = self._take(cursor, left)
             except StopIteration:
                 if left == limit:
                     raise
                 break
             left -= piece.steps
+            # After the source was read, which may look at the model.
+            state = self._state()
             for part in piece.parts(self.program.capacity(state, piece)):
                 last, state = self._dispatch(part, state)
         return last, limit - left
+
+    def _take(self, cursor, most):
+        """The next piece of the data, which may be code of the user."""
+        if not cursor.runs_code:
+            return cursor.take(most)
+        self.show()
+        with reading(self.model):
+            return cursor.take(most)
 
     def _dispatch(self, piece, state):
         started = time.perf_counter()
@@ -252,10 +198,14 @@ class Run:
             _keras.hold_state(
                 self.model, dict(zip(self.mode.state, state, strict=True))
             )
+            self._shows = False
         if self.mode is PREDICT:
             outputs = self._keep(outputs, last, piece)
         elif piece.rest:
             outputs = last
+        if not jax.tree.leaves(outputs):
+            # Nothing else says when the steps have run.
+            jax.block_until_ready(state)
         self._flying.append((started, piece.steps, outputs))
         self._land(FLYING)
         return outputs, state
@@ -270,9 +220,11 @@ class Run:
 
     def _state(self):
         held = _keras.held_state(self.model)
-        if held is not None:
+        if held is not None and (not self._shows or self._is_as_shown(held)):
             return tuple(held.values())
         # At the start, or a callback looked and may have written.
+        self._shows = False
+        _keras.own_state(self.model)
         self._variables = variables(self.model, self.mode)
         return tuple([v.value for v in group] for group in self._variables)
 
@@ -290,17 +242,37 @@ class Run:
             self.pace.learn(count, now - max(started, self._landed))
             self._landed = now
 
+    def show(self):
+        """Let the variables be read, while the loop goes on to own the state.
+
+        Who reaches them past the `model` of a callback does not sync it.
+        """
+        held = _keras.held_state(self.model)
+        if held is not None and not self._shows:
+            for variable, value in self._pairs(held):
+                _keras.write(variable, value)
+            self._shows = True
+
+    def _is_as_shown(self, held):
+        """Whether nobody wrote into the variables since they were shown."""
+        return all(
+            _keras.written(variable) is value
+            for variable, value in self._pairs(held)
+        )
+
+    def _pairs(self, held):
+        for group, values in zip(self._variables, held.values(), strict=True):
+            yield from zip(group, values, strict=True)
+
     def sync(self):
         """Give the variables the state that the last execution left."""
         held = _keras.held_state(self.model)
-        if held is None:
+        if held is None or (self._shows and not self._is_as_shown(held)):
+            _keras.own_state(self.model)
             return
         with self._interrupts.held():
-            for group, values in zip(
-                self._variables, held.values(), strict=True
-            ):
-                for variable, value in zip(group, values, strict=True):
-                    _keras.write(variable, value)
+            for variable, value in self._pairs(held):
+                _keras.write(variable, value)
             _keras.own_state(self.model)
 
 

@@ -1,9 +1,7 @@
-"""Any source of batches, read ahead by a thread."""
+"""Any source of batches, read on the caller's thread, many at a time."""
 
-import collections
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from keras_jax_ext import _keras
@@ -11,13 +9,12 @@ from keras_jax_ext._data import group_size, is_plain, zeros
 from keras_jax_ext._pieces import Piece, Single, Stacked
 
 import jax
+import numpy as np
 
 # Batches in one super-batch, at most. Fewer than of arrays: all of them are
 # waited for.
 GROUP = 16
-# Super-batches of a stream that wait for the device, at most.
-DEPTH = 2
-# A stream that has one batch waits so long for more, in seconds.
+# A stream waits so long for more batches to go with the first, in seconds.
 GRACE = 0.01
 
 SINGLE = "one batch at a time, since they are not dense arrays of numbers."
@@ -30,12 +27,15 @@ def _signature(batch):
 
 
 class Stream:
-    """A pass over any source of batches, read ahead by a thread.
+    """A pass over any source of batches.
 
-    The thread stacks batches and puts them on the device while it works. It
-    never reads past the steps that `allow` grants: what a generator yields
-    next belongs to the next epoch. At most `DEPTH` super-batches wait, one is
-    being made and one or two are being run.
+    Programs run while their caller goes on, so that the next batches are read
+    and stacked while the device works on the last. Another thread would gain
+    nothing by that, and a source may be bound to the thread that made it: a
+    connection of SQLite, a signal handler, a context.
+
+    Nothing is read but what `take` asks for and `allow` grants: what a source
+    yields next may depend on a callback, or belong to the next epoch.
 
     Args:
         batches: Iterable of batches.
@@ -43,116 +43,54 @@ class Stream:
         tell: Function of a line that says why few batches go together.
     """
 
-    def __init__(self, batches, most=GROUP, tell=print):
+    runs_code = True
+
+    def __init__(
+        self,
+        batches: Iterable[Any],
+        most: int = GROUP,
+        tell: Callable[[str], Any] = print,
+    ):
         self._batches = iter(batches)
         self._most = min(most, GROUP)
         self._tell = tell
         self._why: str | None = None
         self._changes = 0
-        self._changed = threading.Condition()
-        self._ready: collections.deque[Piece] = collections.deque()
         self._allowed: float = 0
-        self._left_over = None
-        self._hungry_since: float | None = None
+        self._left_over: Any = None
         self._error: BaseException | None = None
-        self._busy = False
-        self._closed = self._exhausted = self._ended = False
-        self._thread: threading.Thread | None = None
 
-    def allow(self, steps):
-        """Let the thread read `steps` more batches; all, if `None`."""
-        with self._changed:
-            self._allowed += float("inf") if steps is None else steps
-            self._changes = 0
-            self._changed.notify_all()
+    def allow(self, steps: int | None):
+        """Let `steps` more batches be read; all, if `None`."""
+        self._allowed = float("inf") if steps is None else steps
+        self._changes = 0
 
-    def take(self, limit):
+    def take(self, limit: int):
         """Return the next piece, of `limit` batches at most.
 
         An exception of the source is raised here, with its traceback, after
         the batches that came before it.
         """
-        if self._thread is None:
-            self._thread = threading.Thread(
-                target=self._work, name="keras_jax_ext", daemon=True
-            )
-            self._thread.start()
-        with self._changed:
-            self._hungry_since = time.monotonic()
-            self._wait(
-                lambda: (
-                    self._ready
-                    or self._ended
-                    or not (self._busy or self._allowed)
-                )
-            )
-            self._hungry_since = None
-            if not self._ready:
-                if self._error:
-                    raise self._error
-                raise StopIteration
-            piece = self._ready.popleft()
-            if piece.steps > limit:
-                rest = piece.start + limit, piece.steps - limit
-                self._ready.appendleft(Piece(piece.data, *rest))
-                piece = Piece(piece.data, piece.start, limit)
-            self._changed.notify_all()
+        if self._error:
+            error, self._error = self._error, None
+            raise error
+        group = self._collect(min(limit, self._allowed))
+        if group is None:
+            raise StopIteration
         if self._why:
             self._tell(self._why)
-        return piece
+        return group.piece()
 
     def close(self):
-        """End the thread, once the source returns from its present batch."""
-        with self._changed:
-            self._closed = True
-            self._ready.clear()
-            self._changed.notify_all()
-        if self._thread is not None:
-            # A source that never returns must not keep `fit` from ending.
-            self._thread.join(timeout=5)
+        """Nothing runs in the background."""
 
-    def _wait(self, condition: Callable[[], Any]):
-        while not condition():
-            self._changed.wait()
-
-    def _work(self):
-        try:
-            while self._may_read():
-                group = self._collect()
-                piece = group.piece() if group else None
-                with self._changed:
-                    self._ready.extend([piece] if piece else [])
-                    self._busy = False
-                    self._changed.notify_all()
-        except BaseException as error:
-            self._error = error
-        with self._changed:
-            self._ended = True
-            self._changed.notify_all()
-
-    def _may_read(self):
-        """Wait until there is leave and room to read, or the end."""
-        with self._changed:
-            self._wait(
-                lambda: (
-                    self._closed
-                    or self._exhausted
-                    or (self._allowed > 0 and len(self._ready) < DEPTH)
-                )
-            )
-            self._busy = not (self._closed or self._exhausted)
-            return self._busy
-
-    def _collect(self):
-        """Batches of one shape: as many as come before they are wanted."""
-        group = None
-        while self._allowed > 0 and not (group and group.full):
-            if self._left_over is not None:
-                batch, self._left_over = self._left_over, None
-            else:
-                batch = self._next(group)
-                if batch is None:
-                    break
+    def _collect(self, most):
+        """Batches of one shape: as many as come soon."""
+        group, since = None, time.monotonic()
+        while most > 0 and not (group and group.full(most)):
+            batch = self._next(group)
+            if batch is None:
+                break
             if group is None:
                 group = _Group(batch, self._most)
                 if not is_plain(batch):
@@ -166,29 +104,32 @@ class Stream:
                 break
             group.add(batch)
             self._allowed -= 1
-            since = self._hungry_since
-            if since is not None and time.monotonic() - since > GRACE:
+            if time.monotonic() - since > GRACE:
                 break
         return group
 
     def _next(self, group):
         """The source's next batch, `None` at its end."""
+        if self._left_over is not None:
+            batch, self._left_over = self._left_over, None
+            return batch
         try:
             return next(self._batches)
         except StopIteration:
-            self._exhausted = True
+            return None
         except BaseException as error:
             if group is None:
                 raise
             # What came before it is still good.
-            self._error, self._exhausted = error, True
+            self._error = error
         return None
 
 
 class _Group:
     """Batches of one shape, to be stacked.
 
-    They are copied as they come: a source may fill the same arrays again.
+    They are copied as they come: a source may fill the same arrays again. The
+    stack has one shape, however many came in time, for one program.
 
     Args:
         first: The first of them; to be added too.
@@ -205,13 +146,15 @@ class _Group:
             self._arrays = jax.tree.map(
                 lambda a: zeros((self._most, *a.shape), a.dtype), first
             )
-        self._alone = first
+        else:
+            self._alone = jax.tree.map(_own, first)
 
-    @property
-    def full(self):
-        return self._steps == self._most
+    def full(self, most):
+        """Whether it holds `most` batches, or all that it can."""
+        return self._steps >= min(self._most, most)
 
     def add(self, batch):
+        """Copy one more batch behind the others."""
         if self._arrays is not None:
             jax.tree.map(self._copy, self._arrays, batch)
         self._steps += 1
@@ -221,12 +164,13 @@ class _Group:
 
     def piece(self):
         """The batches on the device."""
-        if self._steps > 1:
+        if self._arrays is None:
+            single = _keras.put(self._alone, stacked=False)
+            return Piece(Single(single), 0, 1)
+        if self._most > 1:
             arrays = _keras.put(self._arrays, stacked=True)
             return Piece(Stacked(arrays), 0, self._steps)
-        batch = self._alone
-        if self._arrays is not None:
-            batch = jax.tree.map(lambda a: a[0], self._arrays)
+        batch = jax.tree.map(lambda a: a[0], self._arrays)
         return Piece(Single(_keras.put(batch, stacked=False)), 0, 1)
 
 
@@ -235,3 +179,17 @@ def _on_device(batch):
     return jax.default_backend() != "cpu" and any(
         isinstance(a, jax.Array) for a in jax.tree.leaves(batch)
     )
+
+
+def _own(array):
+    """A copy of what a source may fill again."""
+    # JAX may share the memory of NumPy's arrays, also those of SciPy's sparse
+    # ones, which Keras makes JAX's on the CPU.
+    dtype = getattr(array, "dtype", None)
+    numbers = getattr(dtype, "kind", None) in ("b", "i", "u", "f", "c", "V")
+    shared = isinstance(array, jax.Array) and {
+        device.platform for device in array.devices()
+    } == {"cpu"}
+    if isinstance(array, np.ndarray) or (shared and numbers):
+        return np.array(array)
+    return array

@@ -7,7 +7,12 @@ from typing import Any
 from keras_jax_ext import _compile, _fused, _keras, _optax_step, optimizers
 from keras_jax_ext._guard import guarded, last_good_state
 from keras_jax_ext._notes import notes
-from keras_jax_ext._run import PREDICT, TEST, TRAIN
+from keras_jax_ext._steps import PREDICT, TEST, TRAIN
+from keras_jax_ext._turns import in_turn
+from keras_jax_ext.optimizers._optax_optimizer import (
+    custom_objects,
+    optax_optimizers,
+)
 
 import keras
 
@@ -84,7 +89,7 @@ class Trainer(_keras.TrainingMode):
         """
         _keras.check_fresh(f"{type(self).__name__} {self.name!r}")
         optimizer = optimizers.get(optimizer)
-        for each in optimizers.optax_optimizers(optimizer):
+        for each in optax_optimizers(optimizer):
             each.expect_loss()
         with _compile.specs(
             self, loss, loss_weights, metrics, weighted_metrics
@@ -124,6 +129,7 @@ class Trainer(_keras.TrainingMode):
 
     # Many steps.
 
+    @in_turn
     def fit(
         self,
         x=None,
@@ -179,6 +185,7 @@ class Trainer(_keras.TrainingMode):
         with last_good_state(self):
             return _fused.fit(self, **arguments)
 
+    @in_turn
     def evaluate(
         self,
         x=None,
@@ -237,6 +244,7 @@ class Trainer(_keras.TrainingMode):
             logs = _fused.evaluate(self, iterator, verbose, callbacks)
         return logs if return_dict else _keras.in_order(self, logs)
 
+    @in_turn
     def predict(
         self, x, batch_size=None, verbose="auto", steps=None, callbacks=None
     ):
@@ -421,7 +429,7 @@ class Trainer(_keras.TrainingMode):
         # Keras copies a model through a file, which raw optax is not in.
         written: Any = self.__reduce__()
         rebuild, arguments = written
-        known = optimizers.custom_objects(getattr(self, "optimizer", None))
+        known = custom_objects(getattr(self, "optimizer", None))
         with keras.saving.custom_object_scope(known):
             return rebuild(*arguments)
 

@@ -10,6 +10,7 @@ import inspect
 from typing import TYPE_CHECKING
 
 from keras_jax_ext import _abstract, _build, _frame, _keras, _report, _scope
+from keras_jax_ext._mirror import mirror
 
 import jax
 import keras
@@ -248,13 +249,12 @@ def _takes(function, name):
     return name in parameters or inspect.Parameter.VAR_KEYWORD in kinds
 
 
+_find, __dir__ = mirror(globals(), keras.layers)
+
+
 def __getattr__(name):
-    value = getattr(keras.layers, name)
+    value = _find(name)
     if isinstance(value, type) and issubclass(value, keras.Layer):
         value = _scope.inline(value)
     globals()[name] = value
     return value
-
-
-def __dir__():
-    return sorted({*globals(), *dir(keras.layers)})

@@ -1,10 +1,14 @@
 """Losses that see the whole output, called with the names they ask for."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keras_jax_ext import _injection, _keras, _parts
+from keras_jax_ext._mirror import mirror
 
 import keras
+
+if TYPE_CHECKING:
+    from keras.losses import *  # noqa: F403 (editors complete the names)
 
 _REDUCTIONS = (
     "sum_over_batch_size",
@@ -411,5 +415,4 @@ class GlobalL1L2(_Global):
         return {**super().get_config(), "l1": self.l1, "l2": self.l2}
 
 
-def __getattr__(name):
-    return getattr(keras.losses, name)
+__getattr__, __dir__ = mirror(globals(), keras.losses)

@@ -1,10 +1,14 @@
 """Metrics that see the whole output, updated with the names they ask for."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keras_jax_ext import _injection, _keras, _parts
+from keras_jax_ext._mirror import mirror
 
 import keras
+
+if TYPE_CHECKING:
+    from keras.metrics import *  # noqa: F403 (editors complete the names)
 
 
 @keras.saving.register_keras_serializable("keras_jax_ext.metrics")
@@ -237,5 +241,4 @@ def on(metric, path, *, name=None):
     return On(metric, path, name=name)
 
 
-def __getattr__(name):
-    return getattr(keras.metrics, name)
+__getattr__, __dir__ = mirror(globals(), keras.metrics)

@@ -1,9 +1,8 @@
-"""What tests share that look at processes and threads."""
+"""What tests share that look at processes."""
 
 import os
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -28,8 +27,3 @@ def run_script(name, timeout=None):
     )
     assert done.returncode == 0, done.stderr[-4000:]
     return done.stdout
-
-
-def reading_threads():
-    """The threads that read sources ahead and have not ended."""
-    return [t for t in threading.enumerate() if t.name == "keras_jax_ext"]

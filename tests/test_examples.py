@@ -85,7 +85,7 @@ def test_the_example_of_the_readme_trains():
 def test_digits(tmp_path, capsys):
     pytest.importorskip("tensorboard", reason="the example writes its files")
     accuracy = load("digits").main(["--quick", "--out", str(tmp_path)])
-    assert accuracy > 0.5  # of ten digits, after five epochs
+    assert accuracy > 0.9  # of ten digits, after five epochs
     assert "tensorboard --logdir" in capsys.readouterr().out
     assert (tmp_path / "digits.png").exists()
     assert list(tmp_path.glob("digits_logs/train/events*"))

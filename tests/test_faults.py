@@ -1,6 +1,8 @@
 """Whatever fails inside fit, the weights are the last good ones."""
 
 import keras_jax_ext as kje
+from keras_jax_ext._faults import LOST
+from keras_jax_ext._loop import Program
 
 import jax
 import keras
@@ -111,3 +113,83 @@ def test_a_failing_evaluate_leaves_the_model_whole():
         model.evaluate(X[:, :2], Y, verbose=0)
     assert np.isfinite(model.get_weights()[0]).all()
     fit(model)
+
+
+def lose_after(steps, monkeypatch):
+    """Let programs take the state and fail, as a device does."""
+    call, calls = Program.__call__, []
+
+    def failing(self, state, piece):
+        result = call(self, state, piece)
+        calls.append(1)
+        if len(calls) > steps:
+            raise jax.errors.JaxRuntimeError("INTERNAL: the device failed")
+        return result
+
+    monkeypatch.setattr(Program, "__call__", failing)
+
+
+@pytest.mark.parametrize("steps", [0, 2])
+@pytest.mark.parametrize("callbacks", [[], [Break(OSError("x"), step=99)]])
+def test_weights_that_the_device_took_are_said_to_be_lost(
+    steps, callbacks, monkeypatch
+):
+    model = make()
+    lose_after(steps, monkeypatch)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="device") as caught:
+        fit(model, batch_size=16, epochs=9, callbacks=callbacks)
+    assert caught.value.__notes__.count(LOST) == 1
+
+
+def test_an_error_that_loses_nothing_says_nothing_of_it():
+    model = make("trace")
+    with pytest.raises(ArithmeticError, match="tracing") as caught:
+        fit(model)
+    assert LOST not in getattr(caught.value, "__notes__", ())
+
+
+@pytest.mark.parametrize("method", ["fit", "evaluate", "predict"])
+def test_jax_without_jit_runs_step_by_step_as_stock(method):
+    results = []
+    for cls in (keras.Sequential, kje.Sequential):
+        keras.utils.set_random_seed(0)
+        model = cls([keras.Input((3,)), keras.layers.Dense(1)])
+        model.compile("sgd", "mse")
+        data = (X,) if method == "predict" else (X, Y)
+        with jax.disable_jit():
+            result = getattr(model, method)(*data, verbose=0)
+        results.append(getattr(result, "history", {"": result}))
+    for name, values in results[0].items():
+        np.testing.assert_allclose(results[1][name], values, rtol=1e-5)
+
+
+class Silent(kje.Model):
+    """A step that logs nothing."""
+
+    def train_step(self, state, data):
+        return {}, super().train_step(state, data)[1]
+
+
+def test_a_step_without_logs_is_waited_for(monkeypatch):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((3,))
+    model = Silent(inputs, keras.layers.Dense(1)(inputs))
+    model.compile("adam", "mse")
+    call, wait = Program.__call__, jax.block_until_ready
+    states, awaited = [], []
+
+    def noting(self, state, piece):
+        # Each state has been waited for when the next step begins.
+        assert sum(awaited) == len(states)
+        result = call(self, state, piece)
+        states.append(result[2])
+        return result
+
+    def waiting(arrays):
+        awaited.extend(arrays is state for state in states[-1:])
+        return wait(arrays)
+
+    monkeypatch.setattr(Program, "__call__", noting)
+    monkeypatch.setattr(jax, "block_until_ready", waiting)
+    model.fit(X, Y, batch_size=16, steps_per_epoch=4, epochs=1, verbose=0)
+    assert sum(awaited) == len(states) > 0

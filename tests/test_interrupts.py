@@ -39,3 +39,19 @@ def test_an_interrupt_that_keras_would_swallow_comes_again():
     finally:
         signal.signal(signal.SIGINT, before)
     assert time.monotonic() - start < 10
+
+
+def test_a_handler_that_is_set_within_stays():
+    def mine(*_):
+        """Does nothing."""
+
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        with Interrupts():
+            signal.signal(signal.SIGINT, mine)
+        assert signal.getsignal(signal.SIGINT) is mine
+        with Interrupts():
+            pass
+        assert signal.getsignal(signal.SIGINT) is mine
+    finally:
+        signal.signal(signal.SIGINT, before)

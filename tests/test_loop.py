@@ -75,12 +75,24 @@ def test_small_batches_are_gathered_many_at_once(columns, most, width):
 
 
 def test_stacked_batches_and_the_outputs_of_every_step():
-    stacked = Stacked(DATA[:20].reshape(4, 5, 2), DATA[20:])
+    stacked = Stacked(DATA[:20].reshape(4, 5, 2))
     run = program(keeps=True)
-    kept, last, state = run(zeros(), Piece(stacked, 1, 4, True))
-    expected, outputs = by_hand(
-        [DATA[5:10], DATA[10:15], DATA[15:20], DATA[20:]]
-    )
+    kept, last, state = run(zeros(), Piece(stacked, 1, 3))
+    expected, outputs = by_hand([DATA[5:10], DATA[10:15], DATA[15:20]])
+    np.testing.assert_allclose(state[0], expected, rtol=1e-6)
+    np.testing.assert_allclose(kept["mean"][:3], outputs, rtol=1e-6)
+    # Room for what the data have, no more.
+    assert kept["mean"].shape == (4,)
+    assert last is None
+
+
+def test_permuted_rows_and_the_outputs_of_every_step():
+    order = np.concatenate([ORDER, np.zeros(5, "int32")])
+    rows = Rows(DATA, jnp.asarray(order), size=5, left=3, width=1)
+    run = program(keeps=True)
+    kept, last, state = run(zeros(), Piece(rows, 1, 4, True))
+    cut = [DATA[ORDER[i : i + 5]] for i in (5, 10, 15)]
+    expected, outputs = by_hand([*cut, DATA[ORDER[20:]]])
     np.testing.assert_allclose(state[0], expected, rtol=1e-6)
     np.testing.assert_allclose(kept["mean"][:3], outputs[:3], rtol=1e-6)
     np.testing.assert_allclose(last["mean"], outputs[3], rtol=1e-6)

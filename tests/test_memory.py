@@ -1,13 +1,16 @@
 """A fit holds one copy of the weights and one of the data."""
 
 import gc
+import os
 
 import keras_jax_ext as kje
+from keras_jax_ext import _memory
 from keras_jax_ext._data import padded, zeros
 
 import jax
 import keras
 import numpy as np
+import pytest
 
 # Shapes that no array of another test has.
 ROWS, WIDTH, UNITS = 1021, 53, 47
@@ -69,3 +72,60 @@ def test_longer_arrays_are_used_by_the_device_as_they_are():
     cpu = jax.devices("cpu")[0]
     put = jax.device_put(longer, cpu)
     assert put.unsafe_buffer_pointer() == longer.ctypes.data
+
+
+def test_arrays_of_jax_are_not_copied():
+    x, y = jax.numpy.asarray(X), jax.numpy.asarray(Y)
+    census = Census(lambda s: len(s) == 2 and s[0] >= ROWS and s[1] == WIDTH)
+    make().fit(x, y, epochs=2, verbose=0, callbacks=[census])
+    assert census.counts == [1, 1]
+
+
+class Device:
+    """Says how much memory it has, and how much of it is used."""
+
+    def __init__(self, **stats):
+        self.stats = stats
+
+    def memory_stats(self):
+        return self.stats
+
+
+@pytest.mark.parametrize(
+    ("limit", "used", "fits"),
+    [(1000, 0, True), (700, 0, False), (1000, 700, False), (1000, 600, True)],
+)
+def test_data_take_their_share_of_what_is_free(limit, used, fits, monkeypatch):
+    device = Device(bytes_limit=limit, bytes_in_use=used)
+    monkeypatch.setattr(jax, "devices", lambda: [device])
+    assert _memory.fits(np.zeros(100, "float32"), 0.5) is fits
+    there = jax.numpy.zeros(10)
+    monkeypatch.setattr(device, "stats", {"bytes_limit": 10})
+    assert _memory.fits(there, 0.5)
+
+
+@pytest.fixture
+def fresh_limits():
+    _memory.host_memory.cache_clear()
+    yield
+    _memory.host_memory.cache_clear()
+
+
+def test_a_container_may_use_less_than_its_host(
+    tmp_path, monkeypatch, fresh_limits
+):
+    limit, none = tmp_path / "limit", tmp_path / "none"
+    limit.write_text("4096\n")
+    none.write_text("max\n")
+    paths = (none, tmp_path / "missing", limit)
+    monkeypatch.setattr(_memory, "LIMITS", paths)
+    assert _memory.host_memory() == 4096
+
+
+def test_arrays_train_where_the_system_does_not_say_its_memory(
+    monkeypatch, fresh_limits
+):
+    monkeypatch.delattr(os, "sysconf")
+    monkeypatch.setattr(_memory, "LIMITS", ())
+    assert _memory.host_memory() == float("inf")
+    make().fit(X, Y, verbose=0)

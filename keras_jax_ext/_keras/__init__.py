@@ -72,14 +72,22 @@ from keras_jax_ext._keras.mixing import Mixin as Mixin
 from keras_jax_ext._keras.structures import (
     register_dataclasses as register_dataclasses,
 )
-from keras_jax_ext._keras.training import (
+from keras_jax_ext._keras.reading import (
     ArrayDataAdapter as ArrayDataAdapter,
+    Arrays as Arrays,
     EpochIterator as EpochIterator,
     StockEpochIterator as StockEpochIterator,
-    all_rows as all_rows,
+    place as place,
+    put as put,
+    put_whole as put_whole,
+    share_epoch as share_epoch,
+    train_validation_split as train_validation_split,
+)
+from keras_jax_ext._keras.training import (
     build as build,
     cached_iterator as cached_iterator,
     check_compiled as check_compiled,
+    disown_state as disown_state,
     epoch_logs as epoch_logs,
     first_epoch as first_epoch,
     forget_losses as forget_losses,
@@ -88,18 +96,14 @@ from keras_jax_ext._keras.training import (
     in_order as in_order,
     is_default as is_default,
     own_state as own_state,
-    place as place,
-    put as put,
-    put_whole as put_whole,
     pythonify_logs as pythonify_logs,
     release_state as release_state,
     replaced as replaced,
     reset_values as reset_values,
     should_validate as should_validate,
-    share_epoch as share_epoch,
     steps_log_metrics as steps_log_metrics,
-    train_validation_split as train_validation_split,
     unsynced as unsynced,
     write as write,
+    written as written,
 )
 # ruff: isort: on

@@ -7,23 +7,13 @@ public step seam.
 
 import contextlib
 import functools
-from typing import Any
+import inspect
+from pathlib import Path
 
 import jax
 import keras
-import numpy as np
 
 # ruff: isort: off
-from keras.src.backend.jax.trainer import (
-    JAXEpochIterator as StockEpochIterator,
-)
-from keras.src.trainers.data_adapters.array_data_adapter import (
-    ArrayDataAdapter as ArrayDataAdapter,
-)
-from keras.src.trainers.data_adapters.array_slicing import (
-    train_validation_split as train_validation_split,
-)
-
 # Whether a callback's hook is Keras's empty one. No public counterpart.
 from keras.src.utils import is_default as is_default
 
@@ -34,82 +24,9 @@ from keras.src.utils.python_utils import (
 # ruff: isort: on
 
 
-class EpochIterator(StockEpochIterator):
-    """Keras's count of steps and epochs, over cursors of ours.
-
-    Until `open` is set it yields Keras's own batches: building the model draws
-    one, and with it a permutation, exactly as stock Keras does.
-
-    Attributes:
-        open: Function without arguments that begins a pass over the data. The
-            cursor it returns has `allow(steps)`, `take(limit)`, `close()`.
-        given: What the caller wants to remember of the arguments.
-    """
-
-    open: Any = None
-    given: Any = None
-    _current_iterator: Any = None
-
-    def _get_iterator(self):
-        return self.open() if self.open else super()._get_iterator()
-
-    def executions(self):
-        """Yield `(step, steps left or None, cursor)` until an epoch ends.
-
-        Send the number of steps taken. A cursor that runs dry raises
-        `StopIteration` in the caller, for `catch_stop_iteration`.
-        """
-        self.data_adapter.on_epoch_begin()
-        total = self.steps_per_epoch or self._num_batches
-        if self._current_iterator is None or not self.steps_per_epoch:
-            self.close()
-            self._current_iterator = self._get_iterator()
-            self._steps_seen = 0
-        # Whole executions, as Keras counts them.
-        every = self.steps_per_execution
-        self._current_iterator.allow(total and -(-total // every) * every)
-        step = 0
-        while not total or step < total:
-            if self._num_batches and self._steps_seen >= self._num_batches:
-                if self.steps_per_epoch:
-                    self._interrupted_warning()
-                break
-            left = total - step if total else None
-            taken = yield step, left, self._current_iterator
-            step += taken
-            self._steps_seen += taken
-        if self._num_batches and self._steps_seen >= self._num_batches:
-            self.close()
-        self.data_adapter.on_epoch_end()
-
-    def close(self):
-        """End the pass that is under way, and the thread that reads it."""
-        if hasattr(self._current_iterator, "close") and self.open:
-            self._current_iterator.close()
-        self._current_iterator = None
-
-
-def all_rows(adapter, data, options):
-    """Arrays as Keras would cut batches from them: converted and weighted.
-
-    Args:
-        adapter: The `ArrayDataAdapter` made of them.
-        data: Tuple `(x, y, sample_weight)`.
-        options: Dict, what else that adapter was made with.
-
-    Returns:
-        Structure of arrays of all rows.
-    """
-    rows = adapter.num_batches * adapter.batch_size
-    whole = ArrayDataAdapter(*data, batch_size=rows, **options)
-    return next(iter(whole.get_jax_iterator()))
-
-
-def share_epoch(adapter, other):
-    """Let another adapter shuffle as this one would now."""
-    # Keras 3.15 shuffles by NumPy's stream, 3.16 by the number of the epoch.
-    if hasattr(adapter, "_epoch"):
-        other._epoch = adapter._epoch
+# Where the resets of Keras's own metrics are written.
+_HOME = Path(inspect.getfile(keras.Metric)).parents[1]
+_METRICS = str(_HOME / "metrics"), str(_HOME / "trainers" / "compile_utils")
 
 
 def build(model, epoch_iterator):
@@ -126,6 +43,11 @@ def write(variable, array):
     model's whole step; the array has the variable's shape, type and layout.
     """
     variable._value = array
+
+
+def written(variable):
+    """What `write` or an assignment has put into a variable."""
+    return variable._value
 
 
 def check_compiled(model, what):
@@ -197,14 +119,20 @@ def reset_values(model):
     for metric in each:
         # Keras keeps those that `compile` is given in a metric of its own.
         each += getattr(metric, "metrics", [])
-    plain = steps_log_metrics(model) and all(
-        type(metric).reset_state.__module__.startswith("keras.")
-        for metric in each
-    )
+    plain = steps_log_metrics(model) and all(map(_resets_plainly, each))
     if not plain or keras.distribution.distribution() is not None:
         return None
     shapes = tuple((v.shape, v.dtype) for v in model.metrics_variables)
     return _zeros(shapes)()
+
+
+def _resets_plainly(metric):
+    """Whether the reset of a metric is Keras's, which sets zeros."""
+    if "reset_state" in vars(metric):
+        return False
+    # Where a method was written, whatever its module is said to be.
+    code = getattr(type(metric).reset_state, "__code__", None)
+    return code is not None and code.co_filename.startswith(_METRICS)
 
 
 @functools.cache
@@ -240,6 +168,12 @@ def own_state(model):
     model._jax_state_synced = True
 
 
+def disown_state(model):
+    """Forget a state that is lost."""
+    model._jax_state = None
+    model._jax_state_synced = True
+
+
 @contextlib.contextmanager
 def unsynced(model):
     """Let what does not look at the variables have the model as it is."""
@@ -264,68 +198,3 @@ def forget_losses(model):
     The next step would otherwise add them to its own.
     """
     model._losses_override = []
-
-
-def put(batches, *, stacked):
-    """Put arrays where a batch belongs.
-
-    Args:
-        batches: Structure of arrays: one batch, or several of them.
-        stacked: Boolean, whether their first axis counts batches.
-    """
-    if keras.distribution.distribution() is None:
-        return jax.tree.map(_on_device, batches)
-    return jax.tree.map(
-        lambda a: jax.device_put(a, _layout(a, int(stacked))), batches
-    )
-
-
-def _on_device(array):
-    """An array where a program on the one device can use it."""
-    # The memory of a CPU is the device's: programs take NumPy's arrays, at a
-    # tenth of the price of `device_put`. Not those that JAX has to convert.
-    usable = isinstance(array, np.ndarray) and (
-        jax.dtypes.canonicalize_dtype(array.dtype) == array.dtype
-    )
-    if usable and jax.default_backend() == "cpu":
-        return array
-    return jax.device_put(array)
-
-
-def put_whole(arrays):
-    """Put arrays on every device."""
-    distribution = keras.distribution.distribution()
-    if distribution is None:
-        return jax.device_put(arrays)
-    mesh = distribution.device_mesh.backend_mesh
-    everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    return jax.device_put(arrays, everywhere)
-
-
-def place(batch):
-    """Constrain a batch within a program to where `distribution` wants it."""
-    if keras.distribution.distribution() is None:
-        return batch
-
-    def constrain(array):
-        return jax.lax.with_sharding_constraint(array, _layout(array, 0))
-
-    return jax.tree.map(constrain, batch)
-
-
-def _layout(array, lead):
-    """The sharding of a batch behind `lead` axes that are not sharded.
-
-    A batch that the devices cannot share evenly is copied to each.
-    """
-    distribution = keras.distribution.distribution()
-    layout = distribution.get_data_layout(array.shape[lead:])
-    sharding = layout.backend_layout
-    axes = sharding.spec + (None,) * (array.ndim - lead - len(sharding.spec))
-    sizes = [
-        sharding.mesh.shape[axis] if axis is not None else 1 for axis in axes
-    ]
-    if any(n % size for n, size in zip(array.shape[lead:], sizes, strict=True)):
-        axes = (None,) * len(axes)
-    spec = jax.sharding.PartitionSpec(*(None,) * lead, *axes)
-    return jax.sharding.NamedSharding(sharding.mesh, spec)

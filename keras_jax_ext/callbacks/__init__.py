@@ -1,7 +1,17 @@
-"""Callbacks beside those of `keras.callbacks`."""
+"""Callbacks beside those of `keras.callbacks`, which are found here too."""
 
-from keras_jax_ext.callbacks.evaluation import (
-    EvaluationWeights as EvaluationWeights,
-)
-from keras_jax_ext.callbacks.nan_finder import NaNFinder as NaNFinder
-from keras_jax_ext.callbacks.tensorboard import TensorBoard as TensorBoard
+from typing import TYPE_CHECKING
+
+from keras_jax_ext._mirror import mirror
+from keras_jax_ext.callbacks.evaluation import EvaluationWeights
+from keras_jax_ext.callbacks.nan_finder import NaNFinder
+from keras_jax_ext.callbacks.tensorboard import TensorBoard
+
+import keras
+
+if TYPE_CHECKING:
+    from keras.callbacks import *  # noqa: F403 (editors complete the names)
+
+__all__ = ["EvaluationWeights", "NaNFinder", "TensorBoard"]
+
+__getattr__, __dir__ = mirror(globals(), keras.callbacks)

@@ -1,27 +1,25 @@
 """Optimizers: any optax transformation, beside those of Keras."""
 
 import inspect
+from typing import TYPE_CHECKING
 
-from keras_jax_ext._optax.bridge import GivenLoss, is_transformation
+from keras_jax_ext._mirror import mirror
+from keras_jax_ext._optax.bridge import is_transformation
 from keras_jax_ext.optimizers._by_path import label_by_path, mask_by_path
 from keras_jax_ext.optimizers._evaluation import evaluation_weights
-from keras_jax_ext.optimizers._optax_optimizer import (
-    OptaxOptimizer,
-    custom_objects,
-    optax_optimizers,
-)
+from keras_jax_ext.optimizers._optax_optimizer import OptaxOptimizer
 
 import keras
 
+if TYPE_CHECKING:
+    from keras.optimizers import *  # noqa: F403 (editors complete the names)
+
 __all__ = [
-    "GivenLoss",
     "OptaxOptimizer",
-    "custom_objects",
     "evaluation_weights",
     "get",
     "label_by_path",
     "mask_by_path",
-    "optax_optimizers",
 ]
 
 
@@ -68,3 +66,6 @@ def get(identifier):
             f"`kje.optimizers.OptaxOptimizer({name}, learning_rate=1e-3)`."
         )
     return keras.optimizers.get(identifier)
+
+
+__getattr__, __dir__ = mirror(globals(), keras.optimizers)

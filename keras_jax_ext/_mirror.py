@@ -1,0 +1,29 @@
+"""Public modules of ours answer for the names of Keras's too."""
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+
+def mirror(
+    own: dict[str, Any], stock: ModuleType
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """The `__getattr__` and `__dir__` of a module that stands for another.
+
+    Args:
+        own: `globals()` of the module; its own names come first.
+        stock: The module of Keras whose names it answers for.
+    """
+
+    def find(name: str) -> Any:
+        if name.startswith("_") or not hasattr(stock, name):
+            raise AttributeError(
+                f"module {own['__name__']!r} has no attribute {name!r}"
+            )
+        return getattr(stock, name)
+
+    def names() -> list[str]:
+        public = [n for n in dir(stock) if not n.startswith("_")]
+        return sorted({*own.get("__all__", own), *public})
+
+    return find, names

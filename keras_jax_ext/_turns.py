@@ -1,0 +1,90 @@
+"""One `fit`, `evaluate` or `predict` of a model at a time."""
+
+import contextlib
+import functools
+import threading
+import weakref
+from typing import Any
+
+
+class BusyError(RuntimeError):
+    """A model was asked to run while it could not; nothing was changed."""
+
+
+class _Turns:
+    """Who runs a model: names of methods, within each other."""
+
+    def __init__(self):
+        self.changed = threading.Condition()
+        self.running: list[str] = []
+        self.thread: threading.Thread | None = None
+        self.reading = False
+
+
+# Not kept by the model: locks are neither copied nor pickled.
+_turns: Any = weakref.WeakKeyDictionary()
+_making = threading.Lock()
+
+
+def _turns_of(model):
+    with _making:
+        return _turns.setdefault(model, _Turns())
+
+
+def in_turn(method):
+    """Let a method of a model run when no other thread runs one."""
+
+    @functools.wraps(method)
+    def run(self, *args, **kwargs):
+        with _turn(self, method.__name__):
+            return method(self, *args, **kwargs)
+
+    return run
+
+
+@contextlib.contextmanager
+def _turn(model, name):
+    turns, me = _turns_of(model), threading.current_thread()
+    with turns.changed:
+        while turns.running and turns.thread is not me:
+            _check_other(turns, name)
+            turns.changed.wait()
+        if turns.reading:
+            raise BusyError(
+                "A generator, or another source of batches, cannot run the "
+                f"model that reads it. Received: {name}() while "
+                f"{turns.running[-1]}() waits for the next batch. Call "
+                "`model.predict_on_batch(x)` there, or another model: "
+                "`keras.models.clone_model(model)`."
+            )
+        turns.running.append(name)
+        turns.thread = me
+    try:
+        yield
+    finally:
+        with turns.changed:
+            turns.running.pop()
+            turns.changed.notify_all()
+
+
+def _check_other(turns, name):
+    """Do not wait for what may take hours, or may wait for this thread."""
+    if "fit" in turns.running or turns.reading:
+        raise BusyError(
+            "A model that trains belongs to the thread that trains it, and "
+            "one that reads a generator to the thread that reads. Received: "
+            f"{name}() while {turns.running[0]}() runs in thread "
+            f"{turns.thread.name!r}. Wait for its end, or run a copy: "
+            "`keras.models.clone_model(model)`."
+        )
+
+
+@contextlib.contextmanager
+def reading(model: Any):
+    """Say that the code of a source runs until the end of the block."""
+    turns = _turns_of(model)
+    before, turns.reading = turns.reading, True
+    try:
+        yield
+    finally:
+        turns.reading = before

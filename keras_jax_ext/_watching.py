@@ -1,0 +1,120 @@
+"""What callbacks may do: act on batches, or on anything."""
+
+import dis
+import functools
+import inspect
+from typing import Any, NamedTuple
+
+from keras_jax_ext import _keras
+from keras_jax_ext._steps import Mode
+
+import keras
+
+CallbackList = keras.callbacks.CallbackList
+# Callbacks that never look at the model's variables.
+BLIND = keras.callbacks.History, keras.callbacks.ProgbarLogger
+# With `save_freq="epoch"` their batch hooks do nothing.
+SAVERS = keras.callbacks.ModelCheckpoint, keras.callbacks.BackupAndRestore
+# What a function that does nothing compiles to.
+IDLE = {"RESUME", "NOP", "LOAD_CONST", "RETURN_CONST", "RETURN_VALUE"}
+
+
+def _hooks(mode):
+    names = [f"on_{mode}_batch_begin", f"on_{mode}_batch_end"]
+    return names + ["on_batch_begin", "on_batch_end"] * (mode == "train")
+
+
+def overrides(callback: Any, mode: Mode) -> bool:
+    """Whether a callback has batch hooks of its own."""
+    return any(
+        not _keras.is_default(getattr(callback, name))
+        for name in _hooks(mode.name)
+    )
+
+
+def acts_on_epochs(callback: Any) -> bool:
+    """Whether the batch hooks of a callback that saves do nothing."""
+    return _saves_epochs(callback) and all(
+        _is_idle(getattr(callback, name), callback)
+        for mode in ("train", "test", "predict")
+        for name in _hooks(mode)
+    )
+
+
+def _saves_epochs(callback):
+    return isinstance(callback, SAVERS) and callback.save_freq == "epoch"
+
+
+def _is_idle(hook, callback):
+    """Whether a batch hook of a callback does nothing."""
+    if _keras.is_default(hook):
+        return True
+    function = inspect.unwrap(getattr(hook, "__func__", hook))
+    name = getattr(function, "__name__", None)
+    if _saves_epochs(callback) and any(
+        function is vars(saver).get(name) for saver in SAVERS
+    ):
+        return True
+    return _does_nothing(getattr(function, "__code__", None))
+
+
+@functools.lru_cache(maxsize=256)
+def _does_nothing(code):
+    return code is not None and IDLE.issuperset(
+        each.opname for each in dis.get_instructions(code)
+    )
+
+
+def watches_batches(callback: Any, mode: Mode) -> bool:
+    """Whether a callback must be called after each step.
+
+    Args:
+        callback: A Keras callback.
+        mode: `Mode`.
+    """
+    if getattr(callback, "async_safe", False):
+        return False
+    if isinstance(callback, keras.callbacks.ProgbarLogger):
+        return False
+    hooks = (getattr(callback, name) for name in _hooks(mode.name))
+    return not all(_is_idle(hook, callback) for hook in hooks)
+
+
+def is_known(callback: Any) -> bool:
+    """Whether a callback is Keras's or ours: it changes no data."""
+    module = type(callback).__module__
+    own = any(name.startswith("on_") for name in vars(callback))
+    return module.startswith(("keras.", "keras_jax_ext.")) and not own
+
+
+class Watch(NamedTuple):
+    """What the callbacks of a run may do.
+
+    Attributes:
+        unseen: Boolean, whether none looks at the model.
+        silent: Boolean, whether none has batch hooks.
+        watchers: Names of those that must be called after each step.
+        meddles: Boolean, whether one may change the data between epochs.
+        intrudes: Boolean, whether one may change them between batches.
+    """
+
+    unseen: bool
+    silent: bool
+    watchers: tuple[str, ...]
+    meddles: bool
+    intrudes: bool
+
+    @classmethod
+    def of(cls, callbacks: Any, mode: Mode) -> "Watch":
+        """Ask a `CallbackList`; a list of another class may do anything."""
+        if type(callbacks) is not CallbackList:
+            return cls(False, False, (type(callbacks).__name__,), True, True)
+        every = callbacks.callbacks
+        watchers = [c for c in every if watches_batches(c, mode)]
+        return cls(
+            unseen=all(type(c) in BLIND for c in every),
+            silent=not any(overrides(c, mode) for c in every),
+            watchers=tuple(type(c).__name__ for c in watchers),
+            meddles=not all(map(is_known, every)),
+            intrudes=not all(map(is_known, watchers)),
+        )
