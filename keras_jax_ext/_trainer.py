@@ -188,9 +188,11 @@ class Trainer(_keras.TrainingMode):
             self, class_weight
         )
         if not _fused.fuses(self, TRAIN, verbose):
-            return super().fit(**arguments)
+            # Who replaces Keras's `fit` may look for what its user gave.
+            given = {k: v for k, v in arguments.items() if v is not _FIT[k]}
+            return super().fit(x, y, **given)
         with last_good_state(self):
-            return _fused.fit(self, **arguments)
+            return _fused.fit(self, x, y, **arguments)
 
     @in_turn
     def evaluate(
@@ -441,7 +443,11 @@ class Trainer(_keras.TrainingMode):
             return rebuild(*arguments)
 
 
-_FIT = frozenset(inspect.signature(Trainer.fit).parameters) - {"self"}
+_FIT = {
+    name: parameter.default
+    for name, parameter in inspect.signature(Trainer.fit).parameters.items()
+    if name not in ("self", "x", "y")
+}
 
 
 def _make(model, mode, make, force):

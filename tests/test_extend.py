@@ -189,6 +189,7 @@ def test_a_replaced_method_of_keras_is_called(
 
     def patched(self, *args, **kwargs):
         calls.append(method)
+        assert None not in kwargs.values()  # only what was given
         return original(self, *args, **kwargs)
 
     if wraps:
