@@ -23,7 +23,6 @@ def mirror(
         return getattr(stock, name)
 
     def names() -> list[str]:
-        public = [n for n in dir(stock) if not n.startswith("_")]
-        return sorted({*own.get("__all__", own), *public})
+        return sorted({*own.get("__all__", own), *dir(stock)})
 
     return find, names

@@ -435,8 +435,9 @@ class Trainer(_keras.TrainingMode):
         return outputs
 
     def __deepcopy__(self, memo):
-        # Keras copies a model through a file, which raw optax is not in.
-        written: Any = self.__reduce__()
+        # Keras copies a model through a file, which raw optax is not in: not
+        # by `__reduce__` of ours, which refuses to pickle it.
+        written: Any = keras.Model.__reduce__(self)
         rebuild, arguments = written
         known = custom_objects(getattr(self, "optimizer", None))
         with keras.saving.custom_object_scope(known):
