@@ -1,8 +1,10 @@
 """What callbacks may do: act on batches, or on anything."""
 
+import ast
 import dis
 import functools
 import inspect
+import textwrap
 from typing import Any, NamedTuple
 
 from keras_jax_ext import _keras
@@ -55,7 +57,64 @@ def _is_idle(hook, callback):
         function is vars(saver).get(name) for saver in SAVERS
     ):
         return True
+    code = getattr(function, "__code__", None)
+    return _does_nothing(code) or _passes_on_to_nothing(code, callback)
+
+
+def _passes_on_to_nothing(code, callback):
+    """Whether all that a hook does is to call an empty method of another.
+
+    KerasTuner's hooks call those of the tuner, which users may override.
+    """
+    path = _only_call(code)
+    if path is None:
+        return False
+    name, method = path
+    owner = vars(callback).get(name)  # no property runs
+    found = vars(owner).get(method) if hasattr(owner, "__dict__") else None
+    function = found or getattr(type(owner), method, None)
     return _does_nothing(getattr(function, "__code__", None))
+
+
+@functools.lru_cache(maxsize=256)
+def _only_call(code):
+    """`("tuner", "on_batch_end")` if `self.tuner.on_batch_end(...)` is all."""
+    try:
+        source = textwrap.dedent(inspect.getsource(code))
+        (definition,) = ast.parse(source).body
+    except (OSError, SyntaxError, TypeError, ValueError):
+        return None
+    match definition:
+        case ast.FunctionDef(
+            body=[
+                *documentation,
+                ast.Expr(
+                    ast.Call(
+                        func=ast.Attribute(
+                            ast.Attribute(ast.Name(owner), name), method
+                        ),
+                        args=arguments,
+                        keywords=keywords,
+                    )
+                ),
+            ]
+        ):
+            given = [*arguments, *(each.value for each in keywords)]
+            plain = all(map(_is_plain, given))
+            quiet = all(map(_is_text, documentation))
+            if plain and quiet and owner == definition.args.args[0].arg:
+                return name, method
+    return None
+
+
+def _is_plain(node):
+    """Whether computing a value calls nothing, as far as its text shows."""
+    plain = ast.Name, ast.Attribute, ast.Constant, ast.expr_context
+    return all(isinstance(each, plain) for each in ast.walk(node))
+
+
+def _is_text(node):
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
 @functools.lru_cache(maxsize=256)

@@ -77,7 +77,7 @@ BUDGETS = {
     "_turns": 110,
     "_memory": 60,
     "_steps": 90,
-    "_watching": 150,
+    "_watching": 220,
     "_opening": 120,
     "_loop": 250,
     "_data": 290,

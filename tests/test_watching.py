@@ -32,6 +32,43 @@ class Idle(keras.callbacks.Callback):
         return None
 
 
+class Tuner:
+    """What a callback of KerasTuner passes its batches on to."""
+
+    def on_batch_end(self, trial, batch, logs=None):
+        """Users may override it."""
+
+
+class BusyTuner(Tuner):
+    def on_batch_end(self, trial, batch, logs=None):
+        trial.append(batch)
+
+
+class PassingOn(keras.callbacks.Callback):
+    def __init__(self, tuner):
+        super().__init__()
+        self.tuner, self.trial = tuner, []
+
+    def on_batch_end(self, batch, logs=None):
+        self.tuner.on_batch_end(self.trial, batch, logs=logs)
+
+
+class PassingMore(PassingOn):
+    def on_batch_end(self, batch, logs=None):
+        self.tuner.on_batch_end(self.trial.append(batch), batch)
+
+
+class PassingTwice(PassingOn):
+    def on_batch_end(self, batch, logs=None):
+        self.trial = [batch]
+        self.tuner.on_batch_end(self.trial, batch)
+
+
+def patched(tuner):
+    tuner.on_batch_end = lambda trial, batch, logs: trial.append(batch)
+    return tuner
+
+
 class Counting(keras.callbacks.Callback):
     def __init__(self):
         super().__init__()
@@ -65,6 +102,12 @@ class EagerCheckpoint(keras.callbacks.ModelCheckpoint):
     [
         (Idle(), False),
         (Counting(), True),
+        (PassingOn(Tuner()), False),
+        (PassingOn(BusyTuner()), True),
+        (PassingOn(patched(Tuner())), True),
+        (PassingOn(None), True),
+        (PassingMore(Tuner()), True),
+        (PassingTwice(Tuner()), True),
         (Checkpoint("a.keras"), False),
         (Checkpoint("a.keras", save_freq=3), True),
         (Backup("a"), False),
