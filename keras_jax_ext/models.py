@@ -2,16 +2,14 @@
 
 import functools
 import inspect
-import pickle
-import re
 from typing import Any
 
-from keras_jax_ext import _files, _frame, _keras
+from keras_jax_ext import _frame, _keras
+from keras_jax_ext._saved import Saved, is_numbered, pickled
 from keras_jax_ext._specs import Kept
 from keras_jax_ext._summary import Summary
 from keras_jax_ext._trainer import Trainer
 from keras_jax_ext.layers import Layer
-from keras_jax_ext.optimizers._optax_optimizer import optax_optimizers
 
 import keras
 
@@ -26,6 +24,7 @@ class _ModelMeta(type(Layer)):  # type: ignore[misc]
 
 
 class Model(
+    Saved,
     Trainer,
     Summary,
     _keras.PathName,
@@ -97,52 +96,8 @@ class Model(
             return
         base = _keras.to_snake_case(type(self).__name__)
         root = _keras.running_layer() in (None, self) and not composed
-        automatic = not declared.is_named and _is_numbered(self.name, base)
+        automatic = not declared.is_named and is_numbered(self.name, base)
         declared.path_name = base if root and automatic else self.name
-
-    @_keras.default
-    def get_config(self):
-        """As `keras.Model.get_config`; a name that was given stays so."""
-        config = super().get_config()
-        if _frame.declarations(self).is_named and "name" in config:
-            config["name"] = _Given(config["name"])
-        return config
-
-    @classmethod
-    def from_config(cls, config, *args, **kwargs):
-        """Make a model from `get_config()`.
-
-        Args:
-            config: Dict, from `get_config()`.
-            *args: As the stock `from_config`.
-            **kwargs: As the stock `from_config`.
-
-        Returns:
-            A model, not built.
-        """
-        name = config.get("name")
-        model = super().from_config(config, *args, **kwargs)
-        if not isinstance(name, _Given) and isinstance(model, Model):
-            # Every config has a name, automatic or not.
-            base = _keras.to_snake_case(cls.__name__)
-            numbered = _is_numbered(model.name, base)
-            _frame.declarations(model).is_named = not numbered
-        return model
-
-    def get_build_config(self):
-        """As `kje.Layer`, with what the paths of the variables begin with."""
-        config = super().get_build_config()
-        if config and "call" in config:
-            config["path_name"] = self._path_name()
-        return config
-
-    def build_from_config(self, config):
-        """As `kje.Layer`, with the paths that were saved."""
-        if isinstance(config, dict) and isinstance(
-            config.get("path_name"), str
-        ):
-            _frame.declarations(self).path_name = config["path_name"]
-        super().build_from_config(config)
 
     def __call__(self, *args, **kwargs):
         args, kwargs = self._spread(args, kwargs)
@@ -194,70 +149,6 @@ class Model(
             )
         return args, kwargs
 
-    def save(self, filepath, *args, **kwargs):
-        """As `keras.Model.save`; a model that is yet empty is refused."""
-        if not _keras.sublayers(self):  # else Keras warns, as of its own
-            self._check_declared("save")
-        super().save(filepath, *args, **kwargs)
-        if type(self) in (Functional, Sequential):
-            _keras.write_class(filepath, type(self))
-
-    def save_weights(self, filepath, *args, **kwargs):
-        """As `keras.Model.save_weights`; refused before the first use."""
-        self._check_declared("save_weights")
-        return super().save_weights(filepath, *args, **kwargs)
-
-    def load_weights(self, filepath, skip_mismatch=False, **kwargs):
-        """As `keras.Model.load_weights`; if it fails, nothing is changed.
-
-        Args:
-            filepath: Path of the file.
-            skip_mismatch: Boolean, whether to read what fits, and warn of
-                the rest. Without it every array of the file must have a
-                place in the model. Defaults to `False`.
-            **kwargs: As Keras.
-        """
-        with _files.loading(self, kwargs.get("objects_to_skip")):
-            super().load_weights(filepath, skip_mismatch, **kwargs)
-
-    def compile_from_config(self, config):
-        super().compile_from_config(config)
-        compiled = self.compiled and self.optimizer is not None
-        _frame.declarations(self).compiled_from_file = compiled
-
-    def __reduce__(self):
-        return _pickled(self)
-
-    def _check_declared(self, method):
-        if self._declares and not self.built and not self.weights:
-            raise ValueError(
-                f"`{method}` would write a file without weights: they are "
-                f"made when the model is first used. Received: "
-                f"{type(self).__name__} {self.name!r}, never called. Call it "
-                "on a batch first, or `model.build(input_shape)`."
-            )
-
-
-class _Given(str):
-    """A name in a config that its user gave, though it looks automatic."""
-
-
-def _is_numbered(name, base):
-    return re.fullmatch(rf"{base}_\d+", name) is not None
-
-
-def _pickled(model):
-    """How Keras pickles a model; what could not be unpickled is refused."""
-    held = optax_optimizers(getattr(model, "optimizer", None))
-    for optimizer in held:
-        config = optimizer.get_config()
-        if config["transformation"] is None:
-            raise pickle.PicklingError(
-                "A model is pickled as a file, which cannot hold its optax "
-                f"transformation. Received: {config['reason']}"
-            )
-    return keras.Model.__reduce__(model)
-
 
 def _tensor_arguments(call):
     """Names of the arguments of `call` that tensors fill: required, all."""
@@ -278,6 +169,8 @@ class Functional(_keras.Functional, Model):
 
     Named as Keras names it: legacy files find it by this name.
     """
+
+    _is_named_as_stock = True
 
 
 @functools.cache
@@ -309,6 +202,8 @@ class Sequential(keras.Sequential, Model):
         name: String. Defaults to `None`.
     """
 
+    _is_named_as_stock = True
+
 
 class _Extension(Trainer, Summary, keras.Model):
     """What `extend` puts between a model's own class and `keras.Model`."""
@@ -316,7 +211,7 @@ class _Extension(Trainer, Summary, keras.Model):
     _loads_as_stock = True
 
     def __reduce__(self):
-        return _pickled(self)
+        return pickled(self)
 
 
 @functools.cache

@@ -53,6 +53,7 @@ FLOORS = {
     "_compile": 3,
     "_optax_step": 3,
     "_trainer": 3.5,
+    "_saved": 3.5,
     "models": 4,
     "transforms": 5,
     "__init__": 6,
@@ -104,7 +105,8 @@ BUDGETS = {
     "_compile": 400,
     "_optax_step": 150,
     "_trainer": 480,
-    "models": 420,
+    "_saved": 180,
+    "models": 330,
     "transforms": 300,
     "__init__": 80,
 }
