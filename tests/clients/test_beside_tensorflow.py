@@ -124,8 +124,9 @@ def test_a_layer_draws_under_fit_alone(
         kind, ours, keras.optimizers.SGD, before
     )
     assert own_evaluated == pytest.approx(evaluated, rel=1e-4)
-    # Other numbers are drawn, in each epoch, and none in evaluation.
-    for drawn in (losses, own_losses):
-        assert abs(drawn[0] - evaluated) > 0.01 * evaluated
-        assert abs(drawn[0] - drawn[1]) > 1e-4 * evaluated
+    # Other numbers are drawn, in each epoch, and none in evaluation: without a
+    # rate, losses that draw nothing agree to 1e-6.
+    for first, second in (losses, own_losses):
+        assert abs(first - evaluated) > 1e-4 * evaluated
+        assert abs(first - second) > 1e-4 * evaluated
     assert_fused(loops, ("train", "test"))

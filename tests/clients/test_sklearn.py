@@ -1,5 +1,7 @@
 """`keras.wrappers.SKLearnClassifier` in scikit-learn's GridSearchCV."""
 
+import pickle
+
 import keras_jax_ext as kje
 
 import keras
@@ -93,21 +95,38 @@ def test_a_search_in_other_processes_returns_the_same(optimizer):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
-@pytest.mark.parametrize("optimizer", [of_stock, of_optax, of_recorded])
-def test_a_search_clones_a_compiled_model(optimizer, jobs):
-    def workflow(kind):
-        estimator = keras.wrappers.SKLearnClassifier(
-            build(X, np.eye(2)[Y], kind, optimizer)
-        )
-        # The clone that a search makes forgets its `fit_kwargs`.
-        sizes = [
-            {"epochs": 1, "verbose": 0, "batch_size": size} for size in (8, 16)
-        ]
-        search = GridSearchCV(
-            estimator, {"fit_kwargs": sizes}, cv=2, n_jobs=jobs
-        )
-        search.fit(X, Y)
-        return search
+def search_over_a_compiled_model(optimizer, jobs):
+    estimator = keras.wrappers.SKLearnClassifier(
+        build(X, np.eye(2)[Y], "ours", optimizer)
+    )
+    # The clone that a search makes forgets its `fit_kwargs`.
+    sizes = [
+        {"epochs": 1, "verbose": 0, "batch_size": size} for size in (8, 16)
+    ]
+    search = GridSearchCV(estimator, {"fit_kwargs": sizes}, cv=2, n_jobs=jobs)
+    return search.fit(X, Y)
 
-    assert set(workflow("ours").predict(X)) <= {0, 1}
+
+@pytest.mark.parametrize(
+    ("optimizer", "jobs"),
+    [
+        *((of_stock, jobs) for jobs in (1, 2)),
+        *((of_recorded, jobs) for jobs in (1, 2)),
+        (of_optax, 1),
+    ],
+)
+def test_a_search_clones_a_compiled_model(optimizer, jobs):
+    search = search_over_a_compiled_model(optimizer, jobs)
+    assert set(search.predict(X)) <= {0, 1}
+
+
+def test_a_model_with_raw_optax_says_why_it_goes_to_no_other_process():
+    """A file cannot hold the transformation: the error comes at once."""
+    with pytest.raises(pickle.PicklingError, match="Could not pickle") as info:
+        search_over_a_compiled_model(of_optax, jobs=2)
+    chain = []
+    error = info.value
+    while error is not None:
+        chain.append(str(error))
+        error = error.__cause__ or error.__context__
+    assert "cannot hold its optax transformation" in " ".join(chain)
