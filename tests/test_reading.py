@@ -1,5 +1,6 @@
 """Sources are read as by stock Keras: no batch more, none by another thread."""
 
+import contextlib
 import decimal
 import signal
 import sqlite3
@@ -206,8 +207,9 @@ def sqlite_rows():
     database.executemany("insert into t values(?)", [(i,) for i in range(9)])
 
     def batches():
-        for (value,) in database.execute("select a from t"):
-            yield X, np.full((8, 1), value, "float32")
+        with contextlib.closing(database):
+            for (value,) in database.execute("select a from t"):
+                yield X, np.full((8, 1), value, "float32")
 
     return batches()
 
