@@ -482,9 +482,8 @@ def test_a_model_and_its_transformation_are_pickled(name):
         )
 
 
-@pytest.mark.parametrize("how", [pickle.dumps, copy.deepcopy])
 @pytest.mark.parametrize("extended", [False, True])
-def test_a_model_that_could_not_be_unpickled_is_not_pickled(how, extended):
+def test_a_model_that_could_not_be_unpickled_is_not_pickled(extended):
     inputs = keras.Input((3,))
     model = keras.Model if extended else kje.Model
     model = model(inputs, keras.layers.Dense(2)(inputs))
@@ -492,4 +491,4 @@ def test_a_model_that_could_not_be_unpickled_is_not_pickled(how, extended):
         kje.extend(model)
     model.compile(raw.adam(0.1), "mse")
     with pytest.raises(pickle.PicklingError, match=r"Received: This part .*c"):
-        how(model)
+        pickle.dumps(model)
