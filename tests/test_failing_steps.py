@@ -126,7 +126,9 @@ def test_weights_are_those_after_the_last_good_batch(
         results.append(values(model))
         model.predict(X, verbose=0)
     for left, right in zip(*results, strict=True):
-        np.testing.assert_array_equal(left, right)
+        # Programs of one step and of several round a unit of the last place
+        # apart with JAX 0.12; a step more or less is 1e-3.
+        np.testing.assert_allclose(left, right, rtol=1e-6, atol=1e-10)
 
 
 @pytest.mark.parametrize(
