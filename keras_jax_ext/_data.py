@@ -191,9 +191,6 @@ class _RowCursor:
         self._begin = functools.partial(source.data, order, whole)
         self._data = None
 
-    def close(self):
-        """Nothing runs in the background."""
-
     def take(self, limit: int):
         """Return the next piece, of `limit` batches at most."""
         rows, size = self._source.rows, self._source.size
@@ -234,9 +231,6 @@ class Blocks:
 
     def allow(self, steps: int | None):
         """Any number of steps may be read ahead: nothing is consumed."""
-
-    def close(self):
-        """Nothing runs in the background."""
 
     def take(self, limit: int):
         """Return the next piece, of `limit` batches at most."""

@@ -81,9 +81,6 @@ class Stream:
             self._tell(self._why)
         return group.piece()
 
-    def close(self):
-        """Nothing runs in the background."""
-
     def _collect(self, most):
         """Batches of one shape: as many as come soon."""
         group, since = None, time.monotonic()

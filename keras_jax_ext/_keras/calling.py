@@ -59,20 +59,15 @@ def has_call(layer: Any) -> bool:
 
 
 @contextlib.contextmanager
-def entered(layer: Any, **values: Any) -> Iterator[None]:
-    """Begin a context of ours, unless a call is running.
-
-    Args:
-        layer: The layer that is about to be called.
-        **values: What the layers in it inherit.
-    """
+def entered(layer: Any) -> Iterator[None]:
+    """Begin a context of ours for a call, unless a call is running."""
     if get_global_attribute(_REGISTER) is not None:
         yield
         return
     # As Keras does where it begins a context.
     layer._check_super_called()
     layer._clear_losses()
-    with _context(CallContext(**values)):
+    with _context(CallContext()):
         yield
 
 

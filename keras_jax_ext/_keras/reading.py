@@ -30,8 +30,8 @@ class EpochIterator(StockEpochIterator):
 
     Attributes:
         open: Function without arguments that begins a pass over the data. The
-            cursor it returns has `allow(steps)`, `take(limit)`, `close()` and
-            `runs_code`: whether it calls code of the user.
+            cursor it returns has `allow(steps)`, `take(limit)` and `runs_code`:
+            whether it calls code of the user.
         given: What the caller wants to remember of the arguments.
     """
 
@@ -41,10 +41,6 @@ class EpochIterator(StockEpochIterator):
 
     def _get_iterator(self):
         return self.open() if self.open else super()._get_iterator()
-
-    def reset(self):
-        self.close()
-        super().reset()
 
     def executions(self):
         """Yield `(step, steps left or None, cursor)` until an epoch ends.
@@ -79,8 +75,6 @@ class EpochIterator(StockEpochIterator):
 
     def close(self):
         """End the pass that is under way."""
-        if hasattr(self._current_iterator, "close") and self.open:
-            self._current_iterator.close()
         self._current_iterator = None
 
 
