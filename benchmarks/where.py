@@ -22,7 +22,8 @@ import time
 from pathlib import Path
 from unittest import mock
 
-from keras_jax_ext import _for_cpu, _loop
+from keras_jax_ext._loop.program import Program
+from keras_jax_ext._xla import cpu
 
 import fit
 import jax
@@ -51,10 +52,10 @@ def ours(work):
         calls.append((program, piece))
         return run(program, state, piece)
 
-    run = _loop.Program.__call__
+    run = Program.__call__
     options = {"batch_size": work.batch, "verbose": 0}
     model.fit(work.x, work.y, epochs=2, **options)
-    with mock.patch.object(_loop.Program, "__call__", note):
+    with mock.patch.object(Program, "__call__", note):
         model.fit(work.x, work.y, **options)
     program, piece = calls[-1]
     groups = (
@@ -140,7 +141,7 @@ def main(argv=None):
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--only", help="part of a row's title")
     options = parser.parse_args(argv)
-    print(f"compiler options of fit: {_for_cpu.compiler_options()}")
+    print(f"compiler options of fit: {cpu.compiler_options()}")
     for title, work in fit.works().items():
         if options.only and options.only not in title:
             continue

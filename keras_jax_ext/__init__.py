@@ -7,7 +7,7 @@ __version__ = "0.1.0"
 # First: chooses the JAX backend, before anything else imports keras.
 from keras_jax_ext import _keras as _keras
 from keras_jax_ext import layers, losses, metrics, models, optimizers
-from keras_jax_ext._scope import inline
+from keras_jax_ext._inline.scope import inline
 from keras_jax_ext.layers import Layer
 from keras_jax_ext.models import Model, Sequential, extend
 

@@ -9,16 +9,12 @@ import abc
 import inspect
 from typing import TYPE_CHECKING
 
-from keras_jax_ext import (
-    _abstract,
-    _build,
-    _files,
-    _frame,
-    _keras,
-    _report,
-    _scope,
-)
-from keras_jax_ext._mirror import mirror
+from keras_jax_ext import _keras
+from keras_jax_ext._by_name.mirror import mirror
+from keras_jax_ext._inline import first_use, scope, shapes
+from keras_jax_ext._inline.frame import declarations
+from keras_jax_ext._saving import files
+from keras_jax_ext._seeing import reports
 
 import jax
 import keras
@@ -37,10 +33,10 @@ class _InlineMeta(_KerasMeta):  # type: ignore[valid-type, misc]
     """Constructing a class of ours in a `call` finds it by name as well."""
 
     def __call__(cls, *args, **kwargs):
-        return _scope.declare(cls, args, kwargs, super().__call__)
+        return scope.declare(cls, args, kwargs, super().__call__)
 
 
-class Layer(_report.Reports, keras.Layer, metaclass=_InlineMeta):
+class Layer(reports.Reports, keras.Layer, metaclass=_InlineMeta):
     """A Keras layer that may declare others, and weights, in its `call`.
 
     Sublayers and weights are made when the layer is first called and found by
@@ -75,15 +71,15 @@ class Layer(_report.Reports, keras.Layer, metaclass=_InlineMeta):
         if "call" in vars(cls):
             _check_call(cls)
             cls._declares = True
-            cls.call = _scope.scoped(vars(cls)["call"])
+            cls.call = scope.scoped(vars(cls)["call"])
 
     def __call__(self, *args, **kwargs):
         _keras.check_fresh(f"{type(self).__name__} {self.name!r}")
         call = super().__call__
         with _keras.entered(self):
-            if not self._declares or _frame.declarations(self).complete:
+            if not self._declares or declarations(self).complete:
                 return call(*args, **kwargs)
-            return _build.first_call(self, call, args, kwargs)
+            return first_use.first_call(self, call, args, kwargs)
 
     @_keras.default
     def build(self, input_shape):
@@ -104,26 +100,26 @@ class Layer(_report.Reports, keras.Layer, metaclass=_InlineMeta):
         """Whether `call` must be traced before anything else happens."""
         return (
             self._declares
-            and not _frame.declarations(self).complete
-            and _scope.current_build() is None
+            and not declarations(self).complete
+            and scope.current_build() is None
             and not _keras.in_compiled_step()
         )
 
     def _declare_before(self, args, kwargs):
         """For a `call` that is reached without `__call__`."""
         if self._is_undeclared():
-            _build.discover(self, super().__call__, args, kwargs)
+            first_use.discover(self, super().__call__, args, kwargs)
 
     def _declare_from(self, args, kwargs):
         """Make what `call` declares, without calling it."""
-        declared = _frame.declarations(self)
+        declared = declarations(self)
         if declared.signature is None:
             declared.signature = (args, kwargs)
         call = super().__call__
-        failed = _build.discover(self, call, args, kwargs)
+        failed = first_use.discover(self, call, args, kwargs)
         if failed is not None and _keras.is_eager():
-            args, kwargs = _abstract.zeros(args, kwargs)
-            _build.run(self, call, args, kwargs, required=False)
+            args, kwargs = shapes.zeros(args, kwargs)
+            first_use.run(self, call, args, kwargs, required=False)
             for layer in _keras.sublayers(self):
                 if hasattr(layer, "reset_state"):
                     layer.reset_state()  # of the zeros
@@ -145,7 +141,7 @@ class Layer(_report.Reports, keras.Layer, metaclass=_InlineMeta):
             ValueError: In `call`, if the weight was made with another shape
                 or dtype, or is first asked for after the first use.
         """
-        frame = _scope.current()
+        frame = scope.current()
         add = super().add_weight
         if frame is None or frame.owner is not self:
             return add(*args, name=name, **kwargs)
@@ -174,17 +170,17 @@ class Layer(_report.Reports, keras.Layer, metaclass=_InlineMeta):
         Returns:
             Typed `jax.random` key, of shape `()`.
         """
-        seed = _scope.seed_generator(self).next()
+        seed = scope.seed_generator(self).next()
         return jax.random.wrap_key_data(seed, impl="threefry2x32")
 
     def get_build_config(self):
         """What `build_from_config` needs: the arguments of the first call."""
         config = super().get_build_config()
-        signature = _frame.declarations(self).signature
+        signature = declarations(self).signature
         if signature is None or not self.built:
             return config
         args, kwargs = signature
-        _abstract.check_savable(self, signature)
+        shapes.check_savable(self, signature)
         return {**(config or {}), "call": {"args": args, "kwargs": kwargs}}
 
     def build_from_config(self, config):
@@ -192,14 +188,14 @@ class Layer(_report.Reports, keras.Layer, metaclass=_InlineMeta):
         if not isinstance(config, dict) or "call" not in config:
             super().build_from_config(config)
             return
-        self._declare_from(*_abstract.from_file(config["call"]))
+        self._declare_from(*shapes.from_file(config["call"]))
 
     def save_own_variables(self, store):
         super().save_own_variables(store)
         _keras.sign(store)
 
     def load_own_variables(self, store):
-        _files.load(self, store, super().load_own_variables)
+        files.load(self, store, super().load_own_variables)
 
     @classmethod
     def from_config(cls, config, *args, **kwargs):
@@ -235,7 +231,7 @@ class Layer(_report.Reports, keras.Layer, metaclass=_InlineMeta):
     def __setattr__(self, name, value):
         if isinstance(
             value, (keras.Layer, list, tuple, dict)
-        ) and _scope.assigned(self, name, value):
+        ) and scope.assigned(self, name, value):
             object.__setattr__(self, name, value)
             return
         super().__setattr__(name, value)
@@ -282,6 +278,6 @@ _find, __dir__ = mirror(globals(), keras.layers)
 def __getattr__(name):
     value = _find(name)
     if isinstance(value, type) and issubclass(value, keras.Layer):
-        value = _scope.inline(value)
+        value = scope.inline(value)
     globals()[name] = value
     return value

@@ -2,8 +2,10 @@
 
 from typing import TYPE_CHECKING, Any
 
-from keras_jax_ext import _entries, _injection, _keras, _parts
-from keras_jax_ext._mirror import mirror
+from keras_jax_ext import _keras
+from keras_jax_ext._by_name import entries, structures
+from keras_jax_ext._by_name.binding import bind
+from keras_jax_ext._by_name.mirror import mirror
 
 import keras
 
@@ -97,7 +99,7 @@ class Loss(keras.losses.Loss):
         self.fn = fn
         self.on = on
         self.weight = weight
-        self.path = _parts.path_of(on)
+        self.path = structures.path_of(on)
 
     call: Any = _call_function
 
@@ -105,7 +107,7 @@ class Loss(keras.losses.Loss):
         """The names that this loss asks for, as a `Binding`."""
         own = type(self).call is not Loss.call
         function = self.call if own else self.fn
-        return _injection.bind(function, f"The loss {self.name!r}")
+        return bind(function, f"The loss {self.name!r}")
 
     def parts(self, given, binding=None):
         """Reduced values by part name, not multiplied by `weight`.
@@ -130,7 +132,7 @@ class Loss(keras.losses.Loss):
         }
 
     def _named(self, returned):
-        return _parts.named(returned, f"The loss {self.name!r}")
+        return structures.named(returned, f"The loss {self.name!r}")
 
     def _reduce(self, part, values, weights, masks, names):
         masks = [*masks, *_masks(values)]
@@ -143,7 +145,7 @@ class Loss(keras.losses.Loss):
         weights = (
             None
             if weights is None
-            else _parts.spread(weights, values, f"the loss {self.name!r}")
+            else structures.spread(weights, values, f"the loss {self.name!r}")
         )
         mask = None
         for one in masks:
@@ -209,7 +211,7 @@ class Loss(keras.losses.Loss):
         config = dict(config)
         for key in ("fn", "loss"):
             if isinstance(config.get(key), dict):
-                config[key] = _entries.read("a loss", config, key, callable)
+                config[key] = entries.read("a loss", config, key, callable)
         return cls(**config)
 
 
@@ -219,7 +221,7 @@ def select(given, path, names):
     for name in ("y_pred", "y_true", "sample_weight"):
         wanted = name in names or name == "sample_weight"
         if path and wanted and given.get(name) is not None:
-            given[name] = _parts.pick(
+            given[name] = structures.pick(
                 given[name], path, f"`{name}`", shallow=name != "y_pred"
             )
     return given
@@ -269,7 +271,7 @@ class On(Loss):
     """A Keras loss on one part of the output; made by `on`."""
 
     def __init__(self, loss, on, weight=None, name=None, **kwargs):
-        name = name or "_".join(map(str, _parts.path_of(on)))
+        name = name or "_".join(map(str, structures.path_of(on)))
         super().__init__(on=on, weight=weight, name=name, **kwargs)
         self.loss = loss
 

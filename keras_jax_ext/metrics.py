@@ -2,8 +2,10 @@
 
 from typing import TYPE_CHECKING, Any
 
-from keras_jax_ext import _entries, _injection, _keras, _parts
-from keras_jax_ext._mirror import mirror
+from keras_jax_ext import _keras
+from keras_jax_ext._by_name import entries, structures
+from keras_jax_ext._by_name.binding import bind
+from keras_jax_ext._by_name.mirror import mirror
 
 import keras
 
@@ -47,7 +49,7 @@ class Metric(keras.metrics.Metric):
     def binding(self):
         """The names that this metric asks for, as a `Binding`."""
         what = f"The metric {self.name!r}"
-        return _injection.bind(self.update_state, what)
+        return bind(self.update_state, what)
 
     def update(self, given, binding):
         """Call `update_state` with the values that it asks for."""
@@ -88,11 +90,11 @@ class Function(Metric):
 
     def binding(self):
         """The names that the function asks for."""
-        return _injection.bind(self.fn, f"The metric {self.name!r}")
+        return bind(self.fn, f"The metric {self.name!r}")
 
     def update(self, given, binding):
         """Add the values of one batch."""
-        parts = _parts.named(binding(given), f"The metric {self.name!r}")
+        parts = structures.named(binding(given), f"The metric {self.name!r}")
         if not self._means:
             self._means = {part: keras.metrics.Mean() for part in parts}
         if parts.keys() != self._means.keys():
@@ -111,7 +113,7 @@ class Function(Metric):
             weights = _batch_size(given)
         elif weights is not None:
             what = f"the metric {self.name!r}"
-            weights = _parts.spread(weights, values, what)
+            weights = structures.spread(weights, values, what)
         mean.update_state(values, sample_weight=weights)
 
     @property
@@ -140,7 +142,7 @@ class Function(Metric):
     @classmethod
     def from_config(cls, config):
         """Make a metric from `get_config()`."""
-        fn = _entries.read("a metric", config, "fn", callable)
+        fn = entries.read("a metric", config, "fn", callable)
         return cls(**{**config, "fn": fn})
 
 
@@ -149,7 +151,7 @@ class On(Metric):
     """A Keras metric on one part of the output; made by `on`."""
 
     def __init__(self, metric, on, name=None, weighted=False, **kwargs):
-        path = _parts.path_of(on)
+        path = structures.path_of(on)
         given_name = name
         if name is None:
             last = metric if isinstance(metric, str) else _name_of(metric)
@@ -164,14 +166,14 @@ class On(Metric):
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         """Update the Keras metric on its part."""
-        y_pred = _parts.pick(y_pred, self.path, "`y_pred`")
-        y_true = _parts.pick(y_true, self.path, "`y_true`", shallow=True)
+        y_pred = structures.pick(y_pred, self.path, "`y_pred`")
+        y_true = structures.pick(y_true, self.path, "`y_true`", shallow=True)
         if self.stock is None:
             self.stock = _keras.get_metric(self.metric, y_true, y_pred)
         if not self.weighted or sample_weight is None:
             self.stock.update_state(y_true, y_pred)
             return
-        weights = _parts.pick(
+        weights = structures.pick(
             sample_weight, self.path, "`sample_weight`", shallow=True
         )
         self.stock.update_state(y_true, y_pred, sample_weight=weights)
@@ -203,7 +205,7 @@ class On(Metric):
     @classmethod
     def from_config(cls, config):
         """Make a metric from `get_config()`."""
-        metric = _entries.read("a metric", config, "metric", _is_metric)
+        metric = entries.read("a metric", config, "metric", _is_metric)
         return cls(**{**config, "metric": metric})
 
 

@@ -4,11 +4,12 @@ import functools
 import inspect
 from typing import Any
 
-from keras_jax_ext import _frame, _keras
-from keras_jax_ext._saved import Saved, is_numbered, pickled
-from keras_jax_ext._specs import Kept
-from keras_jax_ext._summary import Summary
-from keras_jax_ext._trainer import Trainer
+from keras_jax_ext import _keras
+from keras_jax_ext._inline.frame import declarations
+from keras_jax_ext._saving.models import Saved, is_numbered, pickled
+from keras_jax_ext._seeing.summary import Summary
+from keras_jax_ext._training.specs import Kept
+from keras_jax_ext._training.trainer import Trainer
 from keras_jax_ext.layers import Layer
 
 import keras
@@ -75,7 +76,7 @@ class Model(
         else:
             super().__init__(*args, **kwargs)
             given = kwargs.get("name") is not None
-            _frame.declarations(self).is_named = given
+            declarations(self).is_named = given
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -87,11 +88,11 @@ class Model(
     def _path_name(self):
         """What the paths of this model's variables begin with."""
         self._choose_path_name(composed=False)
-        return _frame.declarations(self).path_name or self.name
+        return declarations(self).path_name or self.name
 
     def _choose_path_name(self, composed):
         """Equal models have equal paths, but for parts of another model."""
-        declared = _frame.declarations(self)
+        declared = declarations(self)
         if not self._declares or declared.path_name is not None:
             return
         base = _keras.to_snake_case(type(self).__name__)

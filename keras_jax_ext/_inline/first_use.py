@@ -9,8 +9,11 @@ raises, all of them are as they were.
 import copy
 import threading
 
-from keras_jax_ext import _abstract, _frame, _keras, _lost, _scope
-from keras_jax_ext._arguments import DeclarationError
+from keras_jax_ext import _keras
+from keras_jax_ext._inline import scope, shapes
+from keras_jax_ext._inline.arguments import DeclarationError
+from keras_jax_ext._inline.frame import declarations
+from keras_jax_ext._inline.orphans import check_kept
 
 import jax
 import keras
@@ -30,7 +33,7 @@ class _Build:
         """Let `owner` take part, remembering it as it is now."""
         if any(o is owner for o in self.owners):
             return
-        declared = _frame.declarations(owner)
+        declared = declarations(owner)
         before = {k: copy.copy(v) for k, v in vars(declared).items()}
         restore = _keras.snapshot(owner)
 
@@ -48,7 +51,7 @@ class _Build:
 
     def declared(self):
         """All the layers and all the weights that were declared."""
-        records = [_frame.declarations(owner) for owner in self.owners]
+        records = [declarations(owner) for owner in self.owners]
         layers = [c.layer for r in records for c in r.children.values()]
         return layers, [v for r in records for v in r.weights.values()]
 
@@ -65,7 +68,7 @@ class _Build:
         """Make the children attributes, and close all the owners."""
         for owner in self.owners:
             _attach(owner)
-            declared = _frame.declarations(owner)
+            declared = declarations(owner)
             declared.complete = True
             _keras.lock(owner)
 
@@ -76,7 +79,7 @@ def _metric_variables(layer):
 
 def _attach(owner):
     """Track the children that nobody else tracks, as attributes."""
-    children = _frame.declarations(owner).children.values()
+    children = declarations(owner).children.values()
     layers = [child.layer for child in children]
     tracked = [_keras.sublayers(layer) for layer in layers]
     tracked.append(_keras.sublayers(owner, recursive=False))
@@ -86,7 +89,7 @@ def _attach(owner):
     passed = jax.tree.leaves([(c.args, c.kwargs) for c in children])
     elsewhere |= {id(v) for v in passed if not getattr(v, "built", True)}
     _keras.unlock(owner)
-    structures = _frame.declarations(owner).structures
+    structures = declarations(owner).structures
     in_structures = {id(v) for v in keras.tree.flatten(structures)}
     for child in children:
         if id(child.layer) in elsewhere:
@@ -109,10 +112,10 @@ def first_call(layer, call, args, kwargs):
         args: Positional arguments of the call.
         kwargs: Keyword arguments of the call.
     """
-    declared = _frame.declarations(layer)
+    declared = declarations(layer)
     if declared.signature is None:
-        declared.signature = _abstract.signature(args, kwargs)
-    build = _scope.current_build()
+        declared.signature = shapes.signature(args, kwargs)
+    build = scope.current_build()
     if build is not None:
         build.add(layer)
     elif not _keras.in_compiled_step():
@@ -140,7 +143,7 @@ def run(layer, call, args, kwargs, required=True):
     build.add(layer)
     with _one_build:
         try:
-            with _scope.building(build):
+            with scope.building(build):
                 outputs = call(*args, **kwargs)
         except BaseException as error:
             quiet = build.is_empty() and isinstance(error, Exception)
@@ -160,7 +163,7 @@ def discover(layer, call, args, kwargs):
         run for real, and may fail as it would in Keras.
     """
     requested = bool(kwargs.get("training"))
-    declared = _frame.declarations(layer)
+    declared = declarations(layer)
     with _one_build:
         if declared.complete:
             return None
@@ -195,12 +198,12 @@ def _try(layer, call, args, kwargs, modes):
                 # Random layers cannot be traced for an unknown batch size;
                 # the first of two traces keeps it unknown, to see misuse.
                 unknown = None if training is modes[-1] else "symbolic"
-                trace = _abstract.abstract(
+                trace = shapes.abstract(
                     call, args, {**kwargs, "training": training}, unknown
                 )
-                with _scope.building(build):
+                with scope.building(build):
                     trace()
-                    _lost.check_kept(layer, build.kept() | before, trace)
+                    check_kept(layer, build.kept() | before, trace)
         except BaseException as error:
             refused = not build.is_empty() and final
             build.roll_back()

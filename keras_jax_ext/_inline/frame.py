@@ -11,8 +11,13 @@ import itertools
 import sys
 import types
 
-from keras_jax_ext import _arguments, _keras
-from keras_jax_ext._arguments import DeclarationError
+from keras_jax_ext import _keras
+from keras_jax_ext._inline.arguments import (
+    DeclarationError,
+    check_constants,
+    check_weight,
+    same_arguments,
+)
 
 import jax
 import keras
@@ -125,7 +130,7 @@ class Frame:
 
     def child(self, cls, args, kwargs, construct):
         """Make or find the layer that `cls(*args, **kwargs)` means here."""
-        _arguments.check_constants(self.owner, cls, args, kwargs)
+        check_constants(self.owner, cls, args, kwargs)
         line = user_line()
         self._forget_repeated_traces()
         name = self._child_name(cls, kwargs.get("name"), line)
@@ -194,7 +199,7 @@ class Frame:
                 f"{found.written()} and as {asked.written()}. Give them "
                 "different names, or declare the layer once and use it twice."
             )
-        if found.cls is not asked.cls or not _arguments.same_arguments(
+        if found.cls is not asked.cls or not same_arguments(
             found.cls, (found.args, found.kwargs), (asked.args, asked.kwargs)
         ):
             raise DeclarationError(
@@ -213,7 +218,7 @@ class Frame:
         if found is None:
             self._check_new_weight(name)
             self.declared.weights[name] = found = make(name)
-        _arguments.check_weight(self.owner, found, spec, user_line())
+        check_weight(self.owner, found, spec, user_line())
         return found
 
     def _check_new_weight(self, name):

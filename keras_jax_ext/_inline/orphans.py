@@ -2,8 +2,9 @@
 
 import sys
 
-from keras_jax_ext import _frame, _keras
-from keras_jax_ext._arguments import DeclarationError
+from keras_jax_ext import _keras
+from keras_jax_ext._inline.arguments import DeclarationError
+from keras_jax_ext._inline.frame import user_line
 
 import keras
 
@@ -57,7 +58,7 @@ def _constructed_in(trace):
 
     def watch(frame, event, arg):
         if event == "call" and frame.f_code in codes:
-            found.append((frame.f_locals["self"], _frame.user_line()))
+            found.append((frame.f_locals["self"], user_line()))
 
     previous = sys.getprofile()
     sys.setprofile(watch)

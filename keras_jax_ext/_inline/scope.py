@@ -6,8 +6,13 @@ import threading
 from typing import Any
 
 from keras_jax_ext import _keras
-from keras_jax_ext._arguments import DeclarationError
-from keras_jax_ext._frame import Frame, declarations, late_error, user_line
+from keras_jax_ext._inline.arguments import DeclarationError
+from keras_jax_ext._inline.frame import (
+    Frame,
+    declarations,
+    late_error,
+    user_line,
+)
 
 import keras
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from keras_jax_ext import _keras
-from keras_jax_ext._pieces import Piece, Rows, Single, Stacked
+from keras_jax_ext._loop.batches import Piece, Rows, Single, Stacked
 
 import jax
 import keras

@@ -7,11 +7,11 @@ import time
 from typing import Any
 
 from keras_jax_ext import _keras
-from keras_jax_ext._faults import is_lost, note_lost
-from keras_jax_ext._interrupts import Interrupts
-from keras_jax_ext._steps import PREDICT, variables
-from keras_jax_ext._turns import reading
-from keras_jax_ext._watching import Watch
+from keras_jax_ext._loop.interrupts import Interrupts
+from keras_jax_ext._loop.modes import PREDICT, variables
+from keras_jax_ext._loop.turns import reading
+from keras_jax_ext._loop.watching import Watch
+from keras_jax_ext._xla.faults import is_lost, note_lost
 
 import jax
 import numpy as np

@@ -4,14 +4,15 @@ import inspect
 import warnings
 from typing import Any
 
-from keras_jax_ext import _keras, _validation
-from keras_jax_ext._faults import disables_jit
-from keras_jax_ext._loop import Pace
-from keras_jax_ext._notes import notes, say
-from keras_jax_ext._opening import opened
-from keras_jax_ext._run import Run, joined
-from keras_jax_ext._steps import PREDICT, TEST, TRAIN, make_program
-from keras_jax_ext._watching import CallbackList
+from keras_jax_ext import _keras
+from keras_jax_ext._loop import validation
+from keras_jax_ext._loop.execution import Run, joined
+from keras_jax_ext._loop.memo import notes, say
+from keras_jax_ext._loop.modes import PREDICT, TEST, TRAIN, make_program
+from keras_jax_ext._loop.opening import opened
+from keras_jax_ext._loop.program import Pace
+from keras_jax_ext._loop.watching import CallbackList
+from keras_jax_ext._xla.faults import disables_jit
 
 import jax
 import keras
@@ -146,7 +147,7 @@ def _tell_watchers(model, run, verbose):
 
 
 def fit(model, x, y, sample_weight, **options):
-    _validation.check(options["validation_data"])
+    validation.check(options["validation_data"])
     epochs = _capped(options["epochs"])
     if options["validation_split"] and options["validation_data"] is None:
         (x, y, sample_weight), options["validation_data"] = (

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from keras_jax_ext import _keras
-from keras_jax_ext._loop import Program
+from keras_jax_ext._loop.program import Program
 
 import keras
 

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 from keras_jax_ext import _keras
-from keras_jax_ext._data import Blocks, Resident, is_plain, shapes
-from keras_jax_ext._memory import fits
-from keras_jax_ext._run import Run
-from keras_jax_ext._steps import TRAIN
-from keras_jax_ext._stream import Stream
+from keras_jax_ext._loop.arrays import Blocks, Resident, is_plain, shapes
+from keras_jax_ext._loop.execution import Run
+from keras_jax_ext._loop.memory import fits
+from keras_jax_ext._loop.modes import TRAIN
+from keras_jax_ext._loop.stream import Stream
 
 import jax
 import keras

@@ -6,9 +6,9 @@ JAX only. A step is `step(state, batch) -> (outputs, state)`.
 import functools
 from typing import Any
 
-from keras_jax_ext import _for_cpu
-from keras_jax_ext._faults import calls_python, checks_values
-from keras_jax_ext._pieces import Rows
+from keras_jax_ext._loop.batches import Rows
+from keras_jax_ext._xla import cpu
+from keras_jax_ext._xla.faults import calls_python, checks_values
 
 import jax
 from jax import lax
@@ -85,7 +85,7 @@ def fuse(step, place):
     """
     inner = step
     if jax.default_backend() == "cpu":
-        inner = _for_cpu.rewritten(step)
+        inner = cpu.rewritten(step)
 
     def shapes(state, batch):
         return jax.eval_shape(step, state, batch)[0]
@@ -164,7 +164,7 @@ class Program:
         if shardings is not None:
             options["out_shardings"] = (None, None, shardings)
         elif jax.default_backend() == "cpu":
-            options["compiler_options"] = _for_cpu.compiler_options()
+            options["compiler_options"] = cpu.compiler_options()
         self._keeping = jax.jit(self._run, **options)
         self._donating = jax.jit(self._run, donate_argnums=0, **options)
         self._calls_python: bool | None = None

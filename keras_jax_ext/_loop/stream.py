@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from keras_jax_ext import _keras
-from keras_jax_ext._data import group_size, is_plain, zeros
-from keras_jax_ext._pieces import Piece, Single, Stacked
+from keras_jax_ext._loop.arrays import group_size, is_plain, zeros
+from keras_jax_ext._loop.batches import Piece, Single, Stacked
 
 import jax
 import numpy as np

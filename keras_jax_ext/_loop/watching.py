@@ -8,7 +8,7 @@ import textwrap
 from typing import Any, NamedTuple
 
 from keras_jax_ext import _keras
-from keras_jax_ext._steps import Mode
+from keras_jax_ext._loop.modes import Mode
 
 import keras
 

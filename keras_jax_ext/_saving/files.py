@@ -7,7 +7,8 @@ built as it was asks for less, and would make the rest anew, at random.
 import contextlib
 import threading
 
-from keras_jax_ext import _frame, _keras
+from keras_jax_ext import _keras
+from keras_jax_ext._inline.frame import declarations
 
 import keras
 
@@ -34,7 +35,7 @@ def loading(model: keras.Model, objects_to_skip):
     optimizer = getattr(model, "optimizer", None)
     variables = [*model.variables, *getattr(optimizer, "variables", ())]
     before = [(variable, variable.value) for variable in variables]
-    _frame.declarations(model).compiled_from_file = False
+    declarations(model).compiled_from_file = False
     _thread.skips = bool(objects_to_skip)
     try:
         yield
@@ -92,7 +93,7 @@ def _error(layer, path, store):
     found = {p: keys for p, keys in found.items() if _holds(p)(path)}
     asked, layers = _keras.saved_shapes(layer, path)
     _use_other_names(layer, path, found, asked, layers)
-    declared = _frame.declarations(layer)
+    declared = declarations(layer)
     compiled, declared.compiled_from_file = declared.compiled_from_file, False
     faults = [
         *_differing(found, asked, layers),
@@ -199,7 +200,7 @@ def _why(layer, layers):
         f" {_called(each)} could not be built: {cause}."
         for each in {id(x): x for x in [layer, *layers.values()]}.values()
         if "_declarations" in vars(each)
-        and not _frame.declarations(each).complete
-        and (cause := _frame.declarations(each).untraced)
+        and not declarations(each).complete
+        and (cause := declarations(each).untraced)
     ]
     return "".join(causes[:1])

@@ -4,7 +4,9 @@ import pickle
 import re
 from typing import Any
 
-from keras_jax_ext import _files, _frame, _keras
+from keras_jax_ext import _keras
+from keras_jax_ext._inline.frame import declarations
+from keras_jax_ext._saving import files
 from keras_jax_ext.optimizers._optax_optimizer import optax_optimizers
 
 import keras
@@ -17,7 +19,7 @@ class Saved(_keras.Mixin):
     def get_config(self):
         """As `keras.Model.get_config`; a name that was given stays so."""
         config = super().get_config()
-        if _frame.declarations(self).is_named and "name" in config:
+        if declarations(self).is_named and "name" in config:
             config["name"] = _Given(config["name"])
         return config
 
@@ -39,7 +41,7 @@ class Saved(_keras.Mixin):
             # Every config has a name, automatic or not.
             base = _keras.to_snake_case(cls.__name__)
             numbered = is_numbered(model.name, base)
-            _frame.declarations(model).is_named = not numbered
+            declarations(model).is_named = not numbered
         return model
 
     def get_build_config(self):
@@ -54,7 +56,7 @@ class Saved(_keras.Mixin):
         if isinstance(config, dict) and isinstance(
             config.get("path_name"), str
         ):
-            _frame.declarations(self).path_name = config["path_name"]
+            declarations(self).path_name = config["path_name"]
         super().build_from_config(config)
 
     # Of a class, not inherited: whether legacy files, which hold a name alone,
@@ -104,13 +106,13 @@ class Saved(_keras.Mixin):
                 place in the model. Defaults to `False`.
             **kwargs: As Keras.
         """
-        with _files.loading(self, kwargs.get("objects_to_skip")):
+        with files.loading(self, kwargs.get("objects_to_skip")):
             super().load_weights(filepath, skip_mismatch, **kwargs)
 
     def compile_from_config(self, config):
         super().compile_from_config(config)
         compiled = self.compiled and self.optimizer is not None
-        _frame.declarations(self).compiled_from_file = compiled
+        declarations(self).compiled_from_file = compiled
 
     def __reduce__(self):
         return pickled(self)

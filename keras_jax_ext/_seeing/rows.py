@@ -6,8 +6,12 @@ import dataclasses
 import re
 from typing import Any
 
-from keras_jax_ext import _abstract, _calls, _frame, _keras, _parts
-from keras_jax_ext._arguments import DeclarationError
+from keras_jax_ext import _keras
+from keras_jax_ext._by_name import structures
+from keras_jax_ext._inline import shapes
+from keras_jax_ext._inline.arguments import DeclarationError
+from keras_jax_ext._inline.frame import declarations
+from keras_jax_ext._seeing import calls
 
 import jax
 import keras
@@ -86,7 +90,7 @@ def _check_tensors(model, x):
 def _has_inline(model):
     layers = [model, *_keras.sublayers(model)]
     return any(
-        _frame.declarations(layer).children
+        declarations(layer).children
         for layer in layers
         if getattr(layer, "_declares", False)
     )
@@ -95,7 +99,7 @@ def _has_inline(model):
 def _known_inputs(model):
     """What the model was built with, as `(args, kwargs)` of `KerasTensor`s."""
     if getattr(model, "_declares", False):
-        return _frame.declarations(model).signature if model.built else None
+        return declarations(model).signature if model.built else None
     if isinstance(model, keras.Sequential):
         # Keras raises where it built the layers one by one.
         inputs = getattr(model, "inputs", None)
@@ -171,7 +175,7 @@ def _make(model, inputs):
     """Build the model for the shapes of `inputs`, computing no outputs."""
     if model.built:
         return
-    args, kwargs = _abstract.signature(*inputs)
+    args, kwargs = shapes.signature(*inputs)
     if getattr(model, "_declares", False):
         args, kwargs = model._spread(args, kwargs)
         model._declare_from(args, kwargs)
@@ -184,11 +188,11 @@ def _trace(model, inputs):
     recorder = _Recorder(model)
     args, kwargs = inputs
     # In `__call__` of the model: it spreads the inputs, checks and casts.
-    trace = _abstract.abstract(
+    trace = shapes.abstract(
         model.__call__, args, {**kwargs, "training": False}, None
     )
     layers = [model, *_keras.sublayers(model)]
-    end = _calls.listen(layers, recorder.hear)
+    end = calls.listen(layers, recorder.hear)
     try:
         trace()
     finally:
@@ -239,7 +243,7 @@ def _shapes(outputs):
         return [_shapes(part) for part in outputs]
     if isinstance(outputs, dict):
         return {key: _shapes(part) for key, part in outputs.items()}
-    if _parts.is_structure(outputs):
+    if structures.is_structure(outputs):
         return _shapes(vars(outputs))
     if hasattr(outputs, "shape"):
         return Shape(outputs.shape)

@@ -1,7 +1,7 @@
 """`model.summary(x, depth)`: trace the calls, collect rows, then render."""
 
 from keras_jax_ext import _keras
-from keras_jax_ext._summary import rows, table
+from keras_jax_ext._seeing import rows, table
 
 _UNBUILT = (
     " Layers are declared at the first use. To see them now, give a sample "

@@ -4,7 +4,7 @@ import shutil
 from typing import Any
 
 from keras_jax_ext import _keras
-from keras_jax_ext._summary.rows import Row, Shape
+from keras_jax_ext._seeing.rows import Row, Shape
 
 import keras
 import rich.console

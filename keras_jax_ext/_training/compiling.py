@@ -4,9 +4,16 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from keras_jax_ext import _keras, _parts, _report
-from keras_jax_ext._compiled import Compiled, by_path
-from keras_jax_ext._specs import Kept, renamed, split_losses, split_metrics
+from keras_jax_ext import _keras
+from keras_jax_ext._by_name import structures
+from keras_jax_ext._seeing import reports
+from keras_jax_ext._training.objective import Compiled, by_path
+from keras_jax_ext._training.specs import (
+    Kept,
+    renamed,
+    split_losses,
+    split_metrics,
+)
 
 import keras
 
@@ -82,7 +89,9 @@ def note_shared_weight(
     known = compiled(model)
     if known is None or not (known.losses or known.own_metrics):
         return
-    one = _parts.is_structure(y) and not _parts.is_structure(sample_weight)
+    one = structures.is_structure(y) and not structures.is_structure(
+        sample_weight
+    )
     if known.one_weight[training] != one:
         known.one_weight[training] = one
         # The compiled step holds the old one.
@@ -131,12 +140,12 @@ def stepping(model: Any, state: Any, training: bool) -> Iterator[None]:
     if known is None:
         yield
         return
-    with _report.collecting() as reports:
+    with reports.collecting() as received:
         known.step = {
             "training": training,
             "parameters": state[0],
             "states": state[1],
-            "reports": reports,
+            "reports": received,
         }
         try:
             yield

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from keras_jax_ext import _keras
-from keras_jax_ext._faults import LOST, calls_python, checks_values
+from keras_jax_ext._xla.faults import LOST, calls_python, checks_values
 
 import jax
 import keras

@@ -1,7 +1,9 @@
 """The compiled losses and metrics of a model, and what a step adds to them."""
 
-from keras_jax_ext import _keras, _parts, _report
-from keras_jax_ext._specs import unique
+from keras_jax_ext import _keras
+from keras_jax_ext._by_name import structures
+from keras_jax_ext._seeing import reports
+from keras_jax_ext._training.specs import unique
 
 import keras
 
@@ -120,7 +122,7 @@ class Compiled:
         """Say how a function sees the whole, where Keras gives it parts."""
         spec = self.spec.get(argument)
         specs = spec if isinstance(spec, (list, tuple)) else [spec]
-        if not _parts.is_structure(y_pred) or not any(map(callable, specs)):
+        if not structures.is_structure(y_pred) or not any(map(callable, specs)):
             return
         whole = {"loss": "losses.Loss", "metrics": "metrics.Function"}
         raise ValueError(
@@ -143,7 +145,7 @@ class Compiled:
                 for name in parts
             }
         for layer in _layers(self.model):
-            for name in _report.names(layer) if _reports(layer) else ():
+            for name in reports.names(layer) if _reports(layer) else ():
                 mean = keras.metrics.Mean(name=unique(name, taken))
                 self.reported[id(layer), name] = mean
         if self.own_metrics and _keras.in_symbolic_scope():
@@ -201,7 +203,7 @@ def _reports_are_known(model):
 
 
 def _reports(layer):
-    return isinstance(layer, _report.Reports)
+    return isinstance(layer, reports.Reports)
 
 
 def _rows(given):

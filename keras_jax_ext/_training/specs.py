@@ -1,6 +1,7 @@
 """What the arguments of `compile` hold: specs of Keras, and ours."""
 
-from keras_jax_ext import _entries, _injection
+from keras_jax_ext._by_name import entries
+from keras_jax_ext._by_name.binding import takes_labels_and_outputs
 from keras_jax_ext.losses import Loss
 from keras_jax_ext.metrics import Function, Metric, On
 
@@ -32,7 +33,7 @@ class Kept(keras.losses.Loss):
     @classmethod
     def from_config(cls, config):
         """Deserialize the specs."""
-        return cls(_entries.read("kept losses", config, "specs", _are_specs))
+        return cls(entries.read("kept losses", config, "specs", _are_specs))
 
 
 def _are_specs(value):
@@ -42,7 +43,7 @@ def _are_specs(value):
 def from_file(config):
     """The arguments of `compile` that a file holds."""
     whole = {"compile_config": config}
-    given = _entries.read("a model", whole, "compile_config", _is_dict)
+    given = entries.read("a model", whole, "compile_config", _is_dict)
     if isinstance(given.get("loss"), Kept):
         given.update(given["loss"].specs)
     return given
@@ -57,7 +58,7 @@ def _is_whole(spec):
     return (
         callable(spec)
         and not isinstance(spec, (type, keras.losses.Loss, keras.Metric))
-        and not _injection.takes_labels_and_outputs(spec)
+        and not takes_labels_and_outputs(spec)
     )
 
 

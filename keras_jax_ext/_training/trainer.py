@@ -4,18 +4,13 @@ import functools
 import inspect
 from typing import Any
 
-from keras_jax_ext import (
-    _compile,
-    _fused,
-    _keras,
-    _optax_step,
-    _specs,
-    optimizers,
-)
-from keras_jax_ext._guard import guarded, last_good_state
-from keras_jax_ext._notes import notes
-from keras_jax_ext._steps import PREDICT, TEST, TRAIN
-from keras_jax_ext._turns import in_turn
+from keras_jax_ext import _keras, optimizers
+from keras_jax_ext._loop import fit as loop
+from keras_jax_ext._loop.memo import notes
+from keras_jax_ext._loop.modes import PREDICT, TEST, TRAIN
+from keras_jax_ext._loop.turns import in_turn
+from keras_jax_ext._training import compiling, optax_step, specs
+from keras_jax_ext._training.guard import guarded, last_good_state
 from keras_jax_ext.optimizers._optax_optimizer import (
     custom_objects,
     optax_optimizers,
@@ -98,7 +93,7 @@ class Trainer(_keras.TrainingMode):
         optimizer = optimizers.get(optimizer)
         for each in optax_optimizers(optimizer):
             each.expect_loss()
-        with _compile.specs(
+        with compiling.specs(
             self, loss, loss_weights, metrics, weighted_metrics
         ) as stock:
             super().compile(
@@ -117,7 +112,7 @@ class Trainer(_keras.TrainingMode):
         Returns:
             Dict.
         """
-        return _compile.config(self, super().get_compile_config())
+        return compiling.config(self, super().get_compile_config())
 
     def compile_from_config(self, config):
         """Compile as `get_compile_config` says.
@@ -130,7 +125,7 @@ class Trainer(_keras.TrainingMode):
             # Keras warns that only the user knows how.
             super().compile_from_config(config)
             return
-        self.compile(**_specs.from_file(config))
+        self.compile(**specs.from_file(config))
         if self.optimizer is not None and self.built:
             self.optimizer.build(self.trainable_variables)
 
@@ -183,16 +178,16 @@ class Trainer(_keras.TrainingMode):
         """
         arguments = {k: v for k, v in locals().items() if k in _FIT}
         _keras.check_compiled(self, "fit")
-        _compile.note_shared_weight(self, y, sample_weight, training=True)
-        arguments["class_weight"] = _compile.keep_class_weight(
+        compiling.note_shared_weight(self, y, sample_weight, training=True)
+        arguments["class_weight"] = compiling.keep_class_weight(
             self, class_weight
         )
-        if not _fused.fuses(self, TRAIN, verbose):
+        if not loop.fuses(self, TRAIN, verbose):
             # Who replaces Keras's `fit` may look for what its user gave.
             given = {k: v for k, v in arguments.items() if v is not _FIT[k]}
             return super().fit(x, y, **given)
         with last_good_state(self):
-            return _fused.fit(self, x, y, **arguments)
+            return loop.fit(self, x, y, **arguments)
 
     @in_turn
     def evaluate(
@@ -224,13 +219,13 @@ class Trainer(_keras.TrainingMode):
             As Keras.
         """
         _keras.check_compiled(self, "evaluate")
-        _compile.note_shared_weight(self, y, sample_weight, training=False)
+        compiling.note_shared_weight(self, y, sample_weight, training=False)
         with optimizers.evaluation_weights(self), last_good_state(self):
             iterator = None
             if kwargs.get("_use_cached_eval_dataset"):
                 iterator = _keras.cached_iterator(self)
-            elif not kwargs and _fused.fuses(self, TEST, verbose):
-                iterator = _fused.iterate(
+            elif not kwargs and loop.fuses(self, TEST, verbose):
+                iterator = loop.iterate(
                     self,
                     x,
                     y,
@@ -250,7 +245,7 @@ class Trainer(_keras.TrainingMode):
                     return_dict,
                     **kwargs,
                 )
-            logs = _fused.evaluate(self, iterator, verbose, callbacks)
+            logs = loop.evaluate(self, iterator, verbose, callbacks)
         return logs if return_dict else _keras.in_order(self, logs)
 
     @in_turn
@@ -270,12 +265,10 @@ class Trainer(_keras.TrainingMode):
             NumPy arrays, in the structure of the outputs.
         """
         with optimizers.evaluation_weights(self), last_good_state(self):
-            if not self.built or not _fused.fuses(self, PREDICT, verbose):
+            if not self.built or not loop.fuses(self, PREDICT, verbose):
                 return super().predict(x, batch_size, verbose, steps, callbacks)
-            iterator = _fused.iterate(
-                self, x, batch_size=batch_size, steps=steps
-            )
-            return _fused.predict(self, iterator, verbose, callbacks)
+            iterator = loop.iterate(self, x, batch_size=batch_size, steps=steps)
+            return loop.predict(self, iterator, verbose, callbacks)
 
     # One batch.
 
@@ -299,7 +292,7 @@ class Trainer(_keras.TrainingMode):
         Returns:
             As Keras.
         """
-        class_weight = _compile.keep_class_weight(self, class_weight)
+        class_weight = compiling.keep_class_weight(self, class_weight)
         return super().train_on_batch(
             x, y, sample_weight, class_weight, return_dict
         )
@@ -343,10 +336,10 @@ class Trainer(_keras.TrainingMode):
         Returns:
             Tuple of the logs and the next state.
         """
-        with _compile.stepping(self, state, training=True):
-            asking = _optax_step.asking(self.optimizer)
+        with compiling.stepping(self, state, training=True):
+            asking = optax_step.asking(self.optimizer)
             if asking:
-                return _optax_step.train_step(self, asking, state, data)
+                return optax_step.train_step(self, asking, state, data)
             return super().train_step(state, data)
 
     def test_step(self, state, data):
@@ -359,7 +352,7 @@ class Trainer(_keras.TrainingMode):
         Returns:
             Tuple of the logs and the next state.
         """
-        with _compile.stepping(self, state, training=False):
+        with compiling.stepping(self, state, training=False):
             return super().test_step(state, data)
 
     def compute_loss(
@@ -380,7 +373,7 @@ class Trainer(_keras.TrainingMode):
         inner = super().compute_loss
         if "training" in inspect.signature(inner).parameters:
             inner = functools.partial(inner, training=training)
-        with _compile.computing_loss(self, x, training):
+        with compiling.computing_loss(self, x, training):
             return inner(x, y, y_pred, sample_weight)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
@@ -395,9 +388,9 @@ class Trainer(_keras.TrainingMode):
         Returns:
             Dict of the logs.
         """
-        with _compile.computing_metrics(self, x, y, y_pred, sample_weight):
+        with compiling.computing_metrics(self, x, y, y_pred, sample_weight):
             logs = super().compute_metrics(x, y, y_pred, sample_weight)
-        return _compile.reported_logs(self, logs)
+        return compiling.reported_logs(self, logs)
 
     # Steps made into functions.
 
@@ -408,7 +401,7 @@ class Trainer(_keras.TrainingMode):
             force: Boolean, whether to make it anew.
         """
         # Before the first step: an error within it would come too late.
-        _optax_step.check(self)
+        optax_step.check(self)
         _make(self, TRAIN, super().make_train_function, force)
 
     def make_test_function(self, force=False):

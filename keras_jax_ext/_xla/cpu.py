@@ -2,8 +2,8 @@
 
 import functools
 
-from keras_jax_ext._convolutions import channels_last
-from keras_jax_ext._products import narrow_first
+from keras_jax_ext._xla.convolutions import channels_last
+from keras_jax_ext._xla.products import narrow_first
 
 import jax
 

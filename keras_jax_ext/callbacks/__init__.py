@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from keras_jax_ext._mirror import mirror
+from keras_jax_ext._by_name.mirror import mirror
 from keras_jax_ext.callbacks.evaluation import EvaluationWeights
 from keras_jax_ext.callbacks.nan_finder import NaNFinder
 from keras_jax_ext.callbacks.tensorboard import TensorBoard

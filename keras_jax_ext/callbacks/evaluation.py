@@ -3,7 +3,7 @@
 import functools
 
 from keras_jax_ext import optimizers
-from keras_jax_ext._watching import acts_on_epochs
+from keras_jax_ext._loop.watching import acts_on_epochs
 
 import keras
 import numpy as np

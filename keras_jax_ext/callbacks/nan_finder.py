@@ -5,7 +5,8 @@ import threading
 import weakref
 from typing import Any
 
-from keras_jax_ext import _calls, _keras
+from keras_jax_ext import _keras
+from keras_jax_ext._seeing import calls
 
 import jax
 import jax.numpy as jnp
@@ -73,7 +74,7 @@ class NaNFinder(keras.callbacks.Callback):
             return  # another finder does it
         layers = [model, *_keras.sublayers(model)]
         ends = [
-            _calls.listen(layers, _weak(self._hear)),
+            calls.listen(layers, _weak(self._hear)),
             _replaced(model, "train_step", _weak(self._train_step)),
         ]
         if model.optimizer is not None:
@@ -81,7 +82,7 @@ class NaNFinder(keras.callbacks.Callback):
             ends.append(_replaced(model.optimizer, "stateless_apply", apply))
         vars(model)["_watch"] = watch = _Watch(model, ends)
         ends.append(
-            _calls.replace(
+            calls.replace(
                 model,
                 "make_train_function",
                 _made_anew(model, model.make_train_function),
@@ -283,7 +284,7 @@ def _made_anew(model, make):
 def _replaced(owner, name, around):
     """Let `around` make the calls of a method of one object."""
     method = getattr(owner, name)
-    return _calls.replace(
+    return calls.replace(
         owner, name, lambda *args, **kw: around(owner, method, args, kw)
     )
 

@@ -4,7 +4,8 @@ import os
 import time
 import warnings
 
-from keras_jax_ext import _keras, _report
+from keras_jax_ext import _keras
+from keras_jax_ext._seeing import reports
 from keras_jax_ext.callbacks.arguments import (
     check_folder,
     check_frequency,
@@ -119,12 +120,12 @@ class TensorBoard(keras.callbacks.Callback):
     def _listen(self):
         """Receive summaries; what is compiled without them is made anew."""
         layers = [self._model, *_keras.sublayers(self._model)]
-        layers = [each for each in layers if isinstance(each, _report.Reports)]
-        _report.listen(layers, self._receive)
+        layers = [each for each in layers if isinstance(each, reports.Reports)]
+        reports.listen(layers, self._receive)
         self._retrace(layers)
 
     def _retrace(self, layers):
-        if any(map(_report.has_summaries, layers)):
+        if any(map(reports.has_summaries, layers)):
             self._model.train_function = None
             self._model.test_function = None
 
@@ -187,7 +188,7 @@ class TensorBoard(keras.callbacks.Callback):
         self._stop_profile()
         self._close()
         layers = [self.model, *_keras.sublayers(self.model)]
-        _report.ignore(layers, self._receive)
+        reports.ignore(layers, self._receive)
         self._retrace(layers)
 
     def on_test_begin(self, logs=None):

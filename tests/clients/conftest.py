@@ -16,7 +16,7 @@ os.environ |= {
     "WANDB_SILENT": "true",
 }
 
-from keras_jax_ext import _run
+from keras_jax_ext._loop import execution
 
 import pytest
 
@@ -28,7 +28,7 @@ def loops(monkeypatch):
     A model that runs in Keras's own loop leaves none.
     """
     ran = []
-    epoch = _run.Run.epoch
+    epoch = execution.Run.epoch
 
     def noting(run, *args, **kwargs):
         last = epoch(run, *args, **kwargs)
@@ -36,5 +36,5 @@ def loops(monkeypatch):
         ran.append((run.mode.name, run.group))
         return last
 
-    monkeypatch.setattr(_run.Run, "epoch", noting)
+    monkeypatch.setattr(execution.Run, "epoch", noting)
     return ran

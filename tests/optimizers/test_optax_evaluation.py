@@ -1,7 +1,7 @@
 """Weights to evaluate with, of `schedule_free` and `lookahead`."""
 
 import keras_jax_ext as kje
-from keras_jax_ext import _steps, _watching
+from keras_jax_ext._loop import modes, watching
 
 import jax
 import keras
@@ -200,9 +200,9 @@ def test_only_the_hooks_that_the_callback_uses_are_there():
         base = getattr(keras.callbacks.Callback, name)
         return getattr(method, "__func__", None) is not base
 
-    assert not _watching.watches_batches(saving("a.weights.h5"), _steps.TRAIN)
-    assert _watching.watches_batches(
-        saving("a.weights.h5", save_freq=2), _steps.TRAIN
+    assert not watching.watches_batches(saving("a.weights.h5"), modes.TRAIN)
+    assert watching.watches_batches(
+        saving("a.weights.h5", save_freq=2), modes.TRAIN
     )
     stop = keras.callbacks.EarlyStopping()
     around = kje.callbacks.EvaluationWeights(stop)

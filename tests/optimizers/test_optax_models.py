@@ -5,7 +5,7 @@ import pickle
 
 import keras_jax_ext as kje
 from keras_jax_ext import optax
-from keras_jax_ext._trainer import Trainer
+from keras_jax_ext._training.trainer import Trainer
 
 import keras
 import numpy as np

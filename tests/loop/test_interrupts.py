@@ -4,7 +4,7 @@ import signal
 import time
 
 from keras_jax_ext import _keras
-from keras_jax_ext._interrupts import Interrupts
+from keras_jax_ext._loop.interrupts import Interrupts
 
 import pytest
 from processes import run_script

@@ -4,10 +4,10 @@ import re
 
 import keras_jax_ext  # noqa: F401 (first: selects the JAX backend)
 from keras_jax_ext import _keras
-from keras_jax_ext._data import Resident
-from keras_jax_ext._for_cpu import rewritten
-from keras_jax_ext._loop import Pace, Program
-from keras_jax_ext._pieces import Piece, Rows, Single, Stacked
+from keras_jax_ext._loop.arrays import Resident
+from keras_jax_ext._loop.batches import Piece, Rows, Single, Stacked
+from keras_jax_ext._loop.program import Pace, Program
+from keras_jax_ext._xla.cpu import rewritten
 
 import jax
 import jax.numpy as jnp

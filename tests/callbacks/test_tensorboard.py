@@ -234,7 +234,7 @@ def test_two_callbacks_write_the_same(tmp_path):
     assert one.tags == other.tags
     assert one.series("seen/largest")[0] == [0, 1]
     assert other.series("seen/largest") == one.series("seen/largest")
-    assert not kje._report._receivers(model)
+    assert not kje._seeing.reports._receivers(model)
 
 
 def test_a_callback_of_a_failed_training_hears_no_more(tmp_path):

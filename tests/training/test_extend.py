@@ -3,7 +3,7 @@
 import inspect
 
 import keras_jax_ext as kje
-from keras_jax_ext._notes import notes
+from keras_jax_ext._loop.memo import notes
 
 import keras
 import numpy as np

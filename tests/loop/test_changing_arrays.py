@@ -2,7 +2,7 @@
 
 import keras_jax_ext as kje
 from keras_jax_ext import _keras
-from keras_jax_ext._data import zeros
+from keras_jax_ext._loop.arrays import zeros
 
 import jax
 import keras

@@ -3,8 +3,8 @@
 import time
 
 import keras_jax_ext as kje
-from keras_jax_ext._loop import Program
-from keras_jax_ext._pieces import Stacked
+from keras_jax_ext._loop.batches import Stacked
+from keras_jax_ext._loop.program import Program
 
 import jax
 import keras

@@ -660,5 +660,7 @@ def test_a_recursive_function_that_changes_is_another():
     model = Changing()
     model(X)
     model.scale = 2
-    with pytest.raises(kje._arguments.DeclarationError, match="cannot change"):
+    with pytest.raises(
+        kje._inline.arguments.DeclarationError, match="cannot change"
+    ):
         model(X)

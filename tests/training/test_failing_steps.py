@@ -179,7 +179,9 @@ def test_run_eagerly_keeps_them_too():
 
 def test_a_step_is_traced_once_and_copied_only_where_it_may_fail(monkeypatch):
     copies = []
-    monkeypatch.setattr(kje._guard, "_copy", lambda s: copies.append(s) or s)
+    monkeypatch.setattr(
+        kje._training.guard, "_copy", lambda s: copies.append(s) or s
+    )
     model, fuse = trained()
     traces = []
     fuse.look = lambda x: np.zeros_like(x)

@@ -1,8 +1,8 @@
 """What callbacks do decides how many steps go together, and what they see."""
 
 import keras_jax_ext as kje
-from keras_jax_ext._steps import PREDICT, TEST, TRAIN
-from keras_jax_ext._watching import acts_on_epochs, watches_batches
+from keras_jax_ext._loop.modes import PREDICT, TEST, TRAIN
+from keras_jax_ext._loop.watching import acts_on_epochs, watches_batches
 
 import keras
 import numpy as np

@@ -1,8 +1,8 @@
 """Whatever fails inside fit, the weights are the last good ones."""
 
 import keras_jax_ext as kje
-from keras_jax_ext._faults import LOST
-from keras_jax_ext._loop import Program
+from keras_jax_ext._loop.program import Program
+from keras_jax_ext._xla.faults import LOST
 
 import jax
 import keras

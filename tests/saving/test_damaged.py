@@ -454,7 +454,7 @@ OWN = {
     "loss on": lambda: kje.losses.on(keras.losses.MeanAbsoluteError(), 0),
     "metric": lambda: kje.metrics.Function(register(mean)),
     "metric on": lambda: kje.metrics.on("mae", 0),
-    "specs": lambda: kje._specs.Kept({"loss": "mse"}),
+    "specs": lambda: kje._training.specs.Kept({"loss": "mse"}),
 }
 ENTRIES = [
     ("loss", {"fn": {}}),

@@ -2,7 +2,7 @@
 
 import functools
 
-from keras_jax_ext._injection import NAMES, bind, takes_labels_and_outputs
+from keras_jax_ext._by_name.binding import NAMES, bind, takes_labels_and_outputs
 
 import keras
 import pytest

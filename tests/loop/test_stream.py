@@ -4,8 +4,8 @@ import threading
 import time
 
 import keras_jax_ext  # noqa: F401 (first: selects the JAX backend)
-from keras_jax_ext._pieces import Single, Stacked
-from keras_jax_ext._stream import GROUP, Stream
+from keras_jax_ext._loop.batches import Single, Stacked
+from keras_jax_ext._loop.stream import GROUP, Stream
 
 import numpy as np
 import pytest
