@@ -1,7 +1,7 @@
 """Optimizers: any optax transformation, beside those of Keras."""
 
 import inspect
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from keras_jax_ext._by_name.mirror import mirror
 from keras_jax_ext._optax.bridge import is_transformation
@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 
-def get(identifier):
+def get(identifier: Any) -> keras.optimizers.Optimizer:
     """Turn what `compile` accepts as an optimizer into a Keras optimizer.
 
     Example:
@@ -60,7 +60,7 @@ def get(identifier):
         name = identifier.__name__
         raise ValueError(
             "An optimizer must be an optax transformation or a Keras "
-            "optimizer, not what makes one. Received: "
+            "optimizer, not a function that makes one. Received: "
             f"identifier={identifier}. Call it, "
             f"`{name}(learning_rate=1e-3)`, or wrap it, "
             f"`kje.optimizers.OptaxOptimizer({name}, learning_rate=1e-3)`."
