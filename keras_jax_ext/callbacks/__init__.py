@@ -1,4 +1,4 @@
-"""Callbacks beside those of `keras.callbacks`, which are found here too."""
+"""Callbacks of ours, and under the same names those of `keras.callbacks`."""
 
 from typing import TYPE_CHECKING
 
