@@ -6,9 +6,9 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
-# Packages whose functions compute arrays and take no extra arguments.
+# Packages that know nothing of extra arguments.
 _ARRAYS = ("jax", "keras", "numpy", "functools")
-# Packages whose functions name each extra argument that they need.
+# Packages whose functions name every extra argument that they need.
 _KNOWN = ("optax", "keras_jax_ext", *_ARRAYS)
 EXTRA_ARGUMENTS = ("value", "grad", "value_fn", "obj_fn", "grad_fn")
 

@@ -1,8 +1,6 @@
 """A transformation made ready for a model: its state, and one update."""
 
-import inspect
 from collections.abc import Sequence
-from typing import Any, TypeGuard
 
 from keras_jax_ext._optax import asking, evaluation
 from keras_jax_ext._optax.evaluation import nodes_of
@@ -12,22 +10,14 @@ from keras_jax_ext._optax.failures import (
     init_failed,
     update_failed,
 )
-from keras_jax_ext._optax.lazy import Transformation, optax
+from keras_jax_ext._optax.lazy import optax
 from keras_jax_ext._optax.parameters import Parameters
 from keras_jax_ext._optax.slots import Slots
+from keras_jax_ext._optax.transformation import Transformation
 
 import jax
 import jax.numpy as jnp
 import keras
-
-
-def is_transformation(value: Any) -> TypeGuard[Transformation]:
-    """Whether `value` is a transformation, told without importing optax."""
-    return (
-        not inspect.isclass(value)
-        and callable(getattr(value, "init", None))
-        and callable(getattr(value, "update", None))
-    )
 
 
 class Bridge:
@@ -66,9 +56,9 @@ class Bridge:
         try:
             return by_number, *self._init(by_number)
         except ValueError as error:
-            # JAX raises it where a user wrote masks or labels as a dict, whose
-            # keys it visits in the order of text. Where both orders are the
-            # same, `init` failed for another reason, and would do so again.
+            # JAX raises it if the user wrote masks or labels as a dict, whose
+            # keys JAX visits in the order of text. If both orders are the
+            # same, `init` failed for another reason, and would fail again.
             by_text = Parameters(self.variables, str)
             from_jax = isinstance(error.__cause__, ValueError)
             if not from_jax or by_text.order == by_number.order:
@@ -209,7 +199,7 @@ class Bridge:
 
     def _extra(self, given):
         if given is None or not self.uses:
-            # Where `needs` names any, their lack was found before.
+            # If `needs` names any, the optimizer has raised before.
             return {}
         parameters, ids = self.parameters, [id(v) for v in self.variables]
 

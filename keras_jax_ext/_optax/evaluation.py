@@ -11,8 +11,9 @@ import threading
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from keras_jax_ext._optax.lazy import Transformation, optax
+from keras_jax_ext._optax.lazy import optax
 from keras_jax_ext._optax.parameters import Parameters
+from keras_jax_ext._optax.transformation import Transformation
 
 import jax
 
@@ -59,8 +60,7 @@ def update(
     has_slow = isinstance(state, WithSlowWeights)
     if has_slow:
         params = optax.LookaheadParams(fast=params, slow=state.slow)
-    apply: Any = transformation.update
-    updates, inner = apply(
+    updates, inner = transformation.update(
         gradients, state.inner if has_slow else state, params, **extra
     )
     params = optax.apply_updates(params, updates)

@@ -1,4 +1,4 @@
-"""What a transformation may do wrong on the variables of a model."""
+"""Errors of a transformation that fails on the variables of a model."""
 
 from typing import Any
 

@@ -2,12 +2,7 @@
 
 import importlib
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from optax import GradientTransformation as Transformation
-else:
-    Transformation = Any
+from typing import Any
 
 
 class _Lazy:
@@ -19,5 +14,3 @@ class _Lazy:
 
 
 optax: Any = _Lazy()
-
-__all__ = ["Transformation", "optax"]

@@ -135,7 +135,7 @@ def _encode_code(value):
 def decode(config: Any) -> Any:
     """Return the value of JSON from `encode`.
 
-    Of all functions only public ones of optax are called.
+    Calls public functions of optax, and no others.
     """
     if isinstance(config, list):
         return [decode(c) for c in config]

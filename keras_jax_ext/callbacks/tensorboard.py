@@ -109,8 +109,8 @@ class TensorBoard(keras.callbacks.Callback):
         self._batch = 0
         self._training = False
         if self.update_freq != "epoch" or self._profiled:
-            # Only where they are needed: for a callback that has these hooks,
-            # `fit` runs one batch at a time.
+            # Only if they are needed: `fit` runs one batch at a time for a
+            # callback that has these hooks.
             self.on_train_batch_begin = self._begin_batch
             self.on_train_batch_end = self._end_batch
 

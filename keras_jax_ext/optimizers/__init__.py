@@ -4,7 +4,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from keras_jax_ext._by_name.mirror import mirror
-from keras_jax_ext._optax.bridge import is_transformation
+from keras_jax_ext._optax.transformation import is_transformation
 from keras_jax_ext.optimizers._by_path import label_by_path, mask_by_path
 from keras_jax_ext.optimizers._evaluation import evaluation_weights
 from keras_jax_ext.optimizers._optax_optimizer import OptaxOptimizer

@@ -7,7 +7,7 @@ from typing import Any
 from keras_jax_ext import _keras
 from keras_jax_ext._optax import extra
 from keras_jax_ext._optax.bridge import Bridge
-from keras_jax_ext._optax.lazy import Transformation
+from keras_jax_ext._optax.transformation import Transformation
 from keras_jax_ext.optimizers._learning_rate import LearningRate
 from keras_jax_ext.optimizers._source import Source, from_file
 

@@ -5,8 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from keras_jax_ext._optax import saving
-from keras_jax_ext._optax.bridge import is_transformation
-from keras_jax_ext._optax.lazy import Transformation, optax
+from keras_jax_ext._optax.lazy import optax
+from keras_jax_ext._optax.transformation import (
+    Transformation,
+    is_transformation,
+)
 
 import jax
 import keras
@@ -24,7 +27,7 @@ def _number(value):
     """Return one number as a float, anything else as it is."""
     numbers = (int, float, np.number, np.ndarray, jax.Array)
     if isinstance(value, numbers) and np.ndim(value) == 0:
-        # An integer in the state would truncate what is set later.
+        # An integer in the state would truncate a rate that is set later.
         return float(value)
     return value
 
