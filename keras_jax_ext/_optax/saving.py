@@ -135,7 +135,8 @@ def _encode_code(value):
 def decode(config: Any) -> Any:
     """Return the value of JSON from `encode`.
 
-    Calls public functions of optax, and no others.
+    It calls public functions of optax and `from_config` of registered classes,
+    and nothing else that the JSON names.
     """
     if isinstance(config, list):
         return [decode(c) for c in config]

@@ -1,4 +1,4 @@
-"""Stand between a layer, a stock one too, and its calls; no class changes."""
+"""Intercept calls of layers, stock ones too, without changing a class."""
 
 import threading
 from collections.abc import Callable, Sequence

@@ -76,7 +76,7 @@ class Summary(_keras.Mixin):
                 expand_nested=expand_nested, layer_range=layer_range, **look
             )
             if getattr(self, "_declares", False) and not self.layers:
-                table.write([_UNBUILT], print_fn)
+                table.print_lines([_UNBUILT], print_fn)
             return
         if depth is None and not expand_nested:
             depth = 1

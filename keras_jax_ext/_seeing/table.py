@@ -66,10 +66,10 @@ def show(
     for row in rows:
         table.add_row(*_cells(row, show_trainable))
     title = _keras.bold_text(f'Model: "{_escaped(model.name)}"')
-    write([title, table, *_totals(model)], print_fn, width)
+    print_lines([title, table, *_totals(model)], print_fn, width)
 
 
-def write(
+def print_lines(
     lines: Iterable[Any],
     print_fn: Callable[..., Any] | None,
     width: int = 0,
