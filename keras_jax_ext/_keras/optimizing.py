@@ -35,7 +35,11 @@ class UpdatesAtOnce(keras.optimizers.Optimizer):
     @property
     def trained_variables(self) -> list[Any]:
         """The variables that the optimizer was built for."""
+        # Private; replaced by: a public list of them.
         return list(self._trainable_variables)
+
+    # The two steps of `apply` that a backend may override. Only the second one
+    # gets every gradient, and only after the first one has read the rate.
 
     def _backend_apply_gradients(self, grads, trainable_variables):
         token = _applied.set(self)

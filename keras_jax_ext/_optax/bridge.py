@@ -40,7 +40,7 @@ class Bridge:
         self,
         transformation: Transformation,
         variables: Sequence[keras.Variable],
-    ):
+    ) -> None:
         self.transformation = transformation
         self.variables = list(variables)
         self.parameters, params, state = self._begin()

@@ -26,7 +26,7 @@ class PathPart(str):
         part.sort_key = [int(p) if i % 2 else p for i, p in enumerate(pieces)]
         return part
 
-    def __lt__(self, other):
+    def __lt__(self, other: str) -> bool:
         if not isinstance(other, PathPart):
             other = PathPart(other)
         return self.sort_key < other.sort_key
@@ -78,7 +78,7 @@ class Parameters:
 
     def __init__(
         self, variables: Sequence[keras.Variable], part: type[str] = PathPart
-    ):
+    ) -> None:
         self.variables = list(variables)
         self.paths = _unique_paths(self.variables, part)
         order, treedef = jax.tree.flatten(_nest(self.paths))

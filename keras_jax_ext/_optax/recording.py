@@ -28,7 +28,7 @@ FACTORIES = ("inject_hyperparams", "schedules.inject_hyperparams")
 class Name:
     """A public name of optax, dotted, such as `"contrib.sam"`."""
 
-    def __init__(self, name: str):
+    def __init__(self, name: str) -> None:
         self.name = name
 
 
@@ -40,7 +40,7 @@ class Call:
         callee: "Recipe",
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
-    ):
+    ) -> None:
         self.callee = callee
         self.args = args
         self.kwargs = kwargs
@@ -195,12 +195,12 @@ def named(name: str) -> Callable[..., Any]:
 class Namespace(types.ModuleType):
     """A module of optax whose functions remember their calls."""
 
-    def __init__(self, name: str, module: types.ModuleType):
+    def __init__(self, name: str, module: types.ModuleType) -> None:
         super().__init__(name, module.__doc__)
         self._module = module
         self._prefix = name.partition(".")[2]
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         value = getattr(self._module, name)
         path = f"{self._prefix}.{name}" if self._prefix else name
         if isinstance(value, types.ModuleType):
@@ -210,7 +210,7 @@ class Namespace(types.ModuleType):
             return value
         return named(path) if path in public_names() else value
 
-    def __dir__(self):
+    def __dir__(self) -> list[str]:
         return dir(self._module)
 
 

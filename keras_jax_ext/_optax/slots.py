@@ -66,7 +66,7 @@ class Slots:
         parameters: The model's variables.
     """
 
-    def __init__(self, state: Any, parameters: Parameters):
+    def __init__(self, state: Any, parameters: Parameters) -> None:
         leaves, treedef = jax.tree_util.tree_flatten_with_path(state)
         self.treedef: Any = treedef
         self.parameters = parameters

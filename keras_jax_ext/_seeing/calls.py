@@ -38,7 +38,9 @@ def intercept(layers: Sequence[Any], around: Around) -> Undo:
 class _Replacement:
     """A function in place of a method of one object."""
 
-    def __init__(self, owner: Any, name: str, method: Callable[..., Any]):
+    def __init__(
+        self, owner: Any, name: str, method: Callable[..., Any]
+    ) -> None:
         self.before = vars(owner).get(name)
         self.plain = getattr(owner, name)
         self.method = method

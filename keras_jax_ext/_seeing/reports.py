@@ -16,7 +16,7 @@ import keras
 class _Threads(threading.local):
     """Each thread runs its own step."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         # `(layer, name, value)` of what the step has reported so far; `None`
         # if no step collects.
         self.reports: list[tuple[Any, str, Any]] | None = None
@@ -46,7 +46,7 @@ class _Names:
     Keras tracks and saves the attributes of a layer, but not of this object.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.logged: dict[str, None] = {}
         self.summaries: dict[str, None] = {}
 

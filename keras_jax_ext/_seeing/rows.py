@@ -207,7 +207,7 @@ def _trace(model, inputs):
 class _Recorder:
     """Makes a tree of rows from the calls of layers."""
 
-    def __init__(self, model):
+    def __init__(self, model) -> None:
         self.model = model
         self.rows: dict[int, Row] = {}  # by id of the layer
         self.running: list[Row] = []  # of the calls that run, outermost first

@@ -44,7 +44,7 @@ class EvaluationWeights(keras.callbacks.Callback):
         RuntimeError: In `fit`, if `callback` sets the weights.
     """
 
-    def __init__(self, callback: keras.callbacks.Callback):
+    def __init__(self, callback: keras.callbacks.Callback) -> None:
         super().__init__()
         if not isinstance(callback, keras.callbacks.Callback):
             raise TypeError(

@@ -30,7 +30,7 @@ class Events:
         folder: The run's folder, which is made if it does not exist.
     """
 
-    def __init__(self, folder: str):
+    def __init__(self, folder: str) -> None:
         from tensorboard.summary.writer.event_file_writer import (
             EventFileWriter,
         )

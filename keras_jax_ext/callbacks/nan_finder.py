@@ -57,7 +57,7 @@ class NaNFinder(keras.callbacks.Callback):
             several steps, in which something was not finite.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         # The model that is trained. `self.model` would write its state into
         # the variables at each access.

@@ -34,7 +34,7 @@ class Patches:
         call: calls.Around,
         train_step: calls.Around,
         stateless_apply: calls.Around,
-    ):
+    ) -> None:
         self.model = model
         # Each `fit` makes a new one.
         self.history = getattr(model, "history", None)

@@ -82,7 +82,7 @@ class TensorBoard(keras.callbacks.Callback):
         profile_batch: int | tuple[int, int] | str = 0,
         embeddings_freq: int = 0,
         embeddings_metadata: Mapping[str, str] | str | None = None,
-    ):
+    ) -> None:
         super().__init__()
         check_installed()
         # The model that is trained. `self.model` would write its state into

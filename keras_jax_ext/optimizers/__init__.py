@@ -11,9 +11,6 @@ from keras_jax_ext.optimizers._optax_optimizer import OptaxOptimizer
 
 import keras
 
-if TYPE_CHECKING:
-    from keras.optimizers import *  # noqa: F403 (editors complete the names)
-
 __all__ = [
     "OptaxOptimizer",
     "evaluation_weights",
@@ -69,3 +66,9 @@ def get(identifier: Any) -> keras.optimizers.Optimizer:
 
 
 __getattr__, __dir__ = mirror(globals(), keras.optimizers)
+
+
+if TYPE_CHECKING:
+    # For editors and type checkers. It stands last, so that they keep our
+    # names where Keras has the same.
+    from keras.optimizers import *  # noqa: F403

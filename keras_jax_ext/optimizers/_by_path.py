@@ -18,7 +18,7 @@ def _is_masked(node):
 class _ByPath:
     """A function from a tree of parameters to a tree of labels, by path."""
 
-    def __init__(self, patterns: Mapping[str, Any], default: Any):
+    def __init__(self, patterns: Mapping[str, Any], default: Any) -> None:
         if not patterns or not all(isinstance(p, str) for p in patterns):
             raise ValueError(
                 "Patterns of paths must be strings such as `'*/kernel'`. "
@@ -83,7 +83,7 @@ class _Labels(_ByPath):
 
 @keras.saving.register_keras_serializable("keras_jax_ext")
 class _Mask(_ByPath):
-    def __init__(self, patterns: Collection[str]):
+    def __init__(self, patterns: Collection[str]) -> None:
         super().__init__(dict.fromkeys(patterns, True), default=False)
 
     def get_config(self):

@@ -18,7 +18,7 @@ class LearningRate:
         source: Where the transformation came from.
     """
 
-    def __init__(self, source: Source):
+    def __init__(self, source: Source) -> None:
         self._source = source
         self._slots: Slots | None = None  # the state, once it is built
         # A rate that was set before there was a state. `bind` moves it there.

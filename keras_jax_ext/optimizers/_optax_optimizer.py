@@ -81,7 +81,7 @@ class OptaxOptimizer(_keras.UpdatesAtOnce):
         gradient_accumulation_steps: int | None = None,
         name: str | None = None,
         **arguments: Any,
-    ):
+    ) -> None:
         source = Source(transformation, learning_rate, arguments)
         super().__init__(
             # Keras would make a variable of a number, and nothing would read

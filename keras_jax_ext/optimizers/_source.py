@@ -76,7 +76,7 @@ class Source:
         transformation: Any,
         learning_rate: Any,
         arguments: Mapping[str, Any],
-    ):
+    ) -> None:
         self.given = transformation
         self.learning_rate = None
         self.arguments = arguments
