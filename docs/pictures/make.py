@@ -44,7 +44,10 @@ def script_of(name: str) -> list[str]:
         for cell in notebook["cells"]
         if cell["cell_type"] == "code"
     ]
-    show = "plt.show = lambda: (plt.savefig('tour.png', dpi=110), plt.close())"
+    show = (
+        "plt.show = lambda: (plt.savefig('tour.png', dpi=110, "
+        "bbox_inches='tight'), plt.close())"
+    )
     first, *rest = cells
     return ["-c", "\n".join([first, show, *rest])]
 
