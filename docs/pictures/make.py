@@ -3,8 +3,8 @@
     python docs/pictures/make.py
     python docs/pictures/make.py digits tour
 
-The examples run as a reader runs them, without `--quick`: two minutes on two
-cores. `benchmarks/picture.py` draws the picture of the speed.
+The examples run as a reader runs them, without `--quick`, but for the one that
+takes many minutes. `benchmarks/picture.py` draws the picture of the speed.
 """
 
 import argparse
@@ -31,13 +31,15 @@ DRAWN = {
     "ported": "ported",
     "tour": "tour",
 }
+ARGUMENTS = {"characters": ["--epochs", "5"]}
 WIDTH, COLOURS = 720, 48  # under 60 kB each
 
 
 def script_of(name: str) -> list[str]:
     """What runs an example; the notebook is run for its last figure."""
     if name != "tour":
-        return [str(ROOT / "examples" / f"{name}.py"), "--out", "."]
+        script = str(ROOT / "examples" / f"{name}.py")
+        return [script, "--out", ".", *ARGUMENTS.get(name, [])]
     notebook = json.loads((ROOT / "examples" / "tour.ipynb").read_text())
     cells = [
         "".join(cell["source"])
