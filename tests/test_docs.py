@@ -98,7 +98,8 @@ def test_the_pictures_of_readme_are_small_files_of_the_repository():
 
 def test_every_example_is_in_the_gallery_with_its_picture():
     gallery = (ROOT / "docs" / "gallery.md").read_text()
-    for example in (ROOT / "examples").glob("*.[pi]*"):
+    examples = ROOT / "examples"
+    for example in (*examples.glob("*.py"), examples / "tour.ipynb"):
         assert f"examples/{example.name}" in gallery
         assert f"](pictures/{example.stem}.png)" in gallery
         assert (ROOT / "docs" / "pictures" / f"{example.stem}.png").is_file()
