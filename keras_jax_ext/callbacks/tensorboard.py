@@ -102,7 +102,7 @@ class TensorBoard(keras.callbacks.Callback):
         self.embeddings_metadata = embeddings_metadata
         self._profiled: Any = profiled_batches(profile_batch)
         self._profiling = False
-        self._writers: dict[str, Events] = {}  # by phase
+        self._files: dict[str, Events] = {}  # by phase
         # The latest values that are not written yet, by phase and tag.
         self._summaries: dict[tuple[str, str], tuple[str, Any]] = {}
         self._phase = "train"  # or "validation"
@@ -162,19 +162,19 @@ class TensorBoard(keras.callbacks.Callback):
 
     def _events(self, phase: str) -> Events:
         """The writer of `"train"` or `"validation"`, made at its first use."""
-        if phase not in self._writers:
+        if phase not in self._files:
             folder = os.path.join(self.log_dir, phase)
-            self._writers[phase] = Events(folder)
-        return self._writers[phase]
+            self._files[phase] = Events(folder)
+        return self._files[phase]
 
     def _flush(self):
-        for writer in self._writers.values():
-            writer.flush()
+        for file in self._files.values():
+            file.flush()
 
     def _close(self):
-        for writer in self._writers.values():
-            writer.close()
-        self._writers = {}
+        for file in self._files.values():
+            file.close()
+        self._files = {}
 
     def _write_graph(self):
         stacks = (_keras.Functional, keras.Sequential)
