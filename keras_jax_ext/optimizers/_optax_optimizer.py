@@ -1,7 +1,6 @@
 """`OptaxOptimizer`: any optax transformation as a Keras optimizer."""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from typing import Any
 
 from keras_jax_ext import _keras
@@ -246,22 +245,13 @@ class OptaxOptimizer(_keras.UpdatesAtOnce):
         return self._bridge.evaluation_weights()
 
     def expect_loss(self) -> None:
-        """Note that every train step will run within `given_loss`."""
+        """Note that every train step will give its loss, by `extra.giving`."""
         self._expects_loss = True
 
     @property
     def needs_loss(self) -> tuple[str, ...]:
         """Names of the extra arguments that the transformation is given."""
         return () if self._bridge is None else self._bridge.uses
-
-    @staticmethod
-    def given_loss(given: extra.GivenLoss) -> AbstractContextManager[None]:
-        """Give the loss of a train step to the updates within the block.
-
-        Args:
-            given: What the step knows about its loss.
-        """
-        return extra.giving(given)
 
 
 def custom_objects(optimizer: Any) -> dict[str, Any]:
