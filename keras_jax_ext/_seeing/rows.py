@@ -188,7 +188,7 @@ def _trace(model, inputs):
     recorder = _Recorder(model)
     args, kwargs = inputs
     # In `__call__` of the model: it spreads the inputs, checks and casts.
-    trace = shapes.abstract(
+    trace = shapes.shape_tracer(
         model.__call__, args, {**kwargs, "training": False}, None
     )
     layers = [model, *_keras.sublayers(model)]

@@ -95,7 +95,7 @@ class Compiled:
                 total = value if total is None else total + value
         if not self.built:
             self._build(parts, given)
-        self._track(parts, _rows(given))
+        self._track(parts, structures.count_rows(given))
         return total
 
     def _stock_part(self, y, y_pred, sample_weight):
@@ -204,15 +204,6 @@ def _reports_are_known(model):
 
 def _reports(layer):
     return isinstance(layer, reports.Reports)
-
-
-def _rows(given):
-    """The number of samples, which weighs a batch in the epoch's mean."""
-    for name in ("x", "y_pred"):
-        for leaf in keras.tree.flatten(given[name]):
-            if leaf is not None and getattr(leaf, "shape", None):
-                return leaf.shape[0]
-    return 1
 
 
 def by_path(model, names, step=None):

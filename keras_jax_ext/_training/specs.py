@@ -2,6 +2,7 @@
 
 from keras_jax_ext._by_name import entries
 from keras_jax_ext._by_name.binding import takes_labels_and_outputs
+from keras_jax_ext._by_name.naming import free_name
 from keras_jax_ext.losses import Loss
 from keras_jax_ext.metrics import Function, Metric, On
 
@@ -151,10 +152,7 @@ def split_metrics(spec, weighted):
 
 def unique(name, taken):
     """`name`, or with the first free number; it is taken then."""
-    free, number = name, 0
-    while free in taken:
-        number += 1
-        free = f"{name}_{number}"
+    free = free_name(name, taken)
     taken.add(free)
     return free
 
