@@ -20,9 +20,6 @@ from keras_jax_ext._seeing import reports
 import jax
 import keras
 
-if TYPE_CHECKING:
-    from keras.layers import *  # noqa: F403 (editors complete the names)
-
 
 # Keras's metaclass is `type`, except in NNX mode. Ours also derives from
 # ABCMeta, so that a layer may be abstract.
@@ -294,3 +291,9 @@ def __getattr__(name: str) -> Any:
         value = scope.inline(value)
     globals()[name] = value
     return value
+
+
+if TYPE_CHECKING:
+    # For editors and type checkers. It stands last, so that they keep our
+    # classes where Keras has the same name.
+    from keras.layers import *  # noqa: F403

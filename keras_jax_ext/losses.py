@@ -11,9 +11,6 @@ from keras_jax_ext._by_name.mirror import mirror
 import jax
 import keras
 
-if TYPE_CHECKING:
-    from keras.losses import *  # noqa: F403 (editors complete the names)
-
 _REDUCTIONS = (
     "sum_over_batch_size",
     "mean",
@@ -461,3 +458,9 @@ class GlobalL1L2(_Global):
 
 
 __getattr__, __dir__ = mirror(globals(), keras.losses)
+
+
+if TYPE_CHECKING:
+    # For editors and type checkers. It stands last, so that they keep our
+    # classes where Keras has the same name.
+    from keras.losses import *  # noqa: F403

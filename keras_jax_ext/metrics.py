@@ -11,9 +11,6 @@ from keras_jax_ext._by_name.mirror import mirror
 import jax
 import keras
 
-if TYPE_CHECKING:
-    from keras.metrics import *  # noqa: F403 (editors complete the names)
-
 
 @keras.saving.register_keras_serializable("keras_jax_ext.metrics")
 class Metric(keras.metrics.Metric):
@@ -266,3 +263,9 @@ def on(
 
 
 __getattr__, __dir__ = mirror(globals(), keras.metrics)
+
+
+if TYPE_CHECKING:
+    # For editors and type checkers. It stands last, so that they keep our
+    # classes where Keras has the same name.
+    from keras.metrics import *  # noqa: F403
