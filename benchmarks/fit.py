@@ -8,10 +8,11 @@ one step an execution and at its best `steps_per_execution`, with
 the limit, but for what XLA compiles badly (see `where.py`). Rounds are
 interleaved and medians reported; every contender is warmed up and waits for its
 results. `others.py` does so for PyTorch, Flax NNX and Keras's nightly on the
-article's model.
+article's model. `--json` writes what `picture.py` draws.
 """
 
 import argparse
+import datetime
 import functools
 import json
 import os
@@ -364,11 +365,17 @@ def main(argv=None):
     parser.add_argument("--only", help="part of a row's title")
     parser.add_argument("--out", type=Path, help="a PNG to write")
     parser.add_argument("--json", type=Path, help="a file for the numbers")
-    options = parser.parse_args(argv)
-    print(
-        f"Python {platform.python_version()}, keras {keras.__version__}, "
-        f"jax {jax.__version__}, {os.cpu_count()} cores; microseconds a step\n"
+    parser.add_argument(
+        "--machine",
+        default=f"{os.cpu_count()} cores",
+        help="the machine in words, for the file of numbers",
     )
+    options = parser.parse_args(argv)
+    versions = (
+        f"Python {platform.python_version()}, Keras {keras.__version__}, "
+        f"JAX {jax.__version__}"
+    )
+    print(f"{versions}, {options.machine}; microseconds a step\n")
     print(
         "| work | stock | ours | scan | stock / ours | best stock / ours "
         "| ours / scan |\n|---|---|---|---|---|---|---|"
@@ -411,7 +418,13 @@ def main(argv=None):
     if options.out:
         draw(options.out, table)
     if options.json:
-        options.json.write_text(json.dumps(table, indent=1))
+        measured = {
+            "versions": versions,
+            "machine": options.machine,
+            "date": datetime.date.today().isoformat(),
+            "microseconds_a_step": table,
+        }
+        options.json.write_text(json.dumps(measured, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -48,16 +48,16 @@ def ours(work):
     model = work.model(kje.Model)
     calls = []
 
-    def note(program, state, piece):
-        calls.append((program, piece))
-        return run(program, state, piece)
+    def note(program, state, span):
+        calls.append((program, span))
+        return run(program, state, span)
 
     run = Program.__call__
     options = {"batch_size": work.batch, "verbose": 0}
     model.fit(work.x, work.y, epochs=2, **options)
     with mock.patch.object(Program, "__call__", note):
         model.fit(work.x, work.y, **options)
-    program, piece = calls[-1]
+    program, span = calls[-1]
     groups = (
         model.trainable_variables,
         model.non_trainable_variables,
@@ -65,8 +65,8 @@ def ours(work):
         model.metrics_variables,
     )
     state = tuple([jnp.copy(v.value) for v in group] for group in groups)
-    piece = piece._replace(start=0, steps=work.steps)
-    return lambda state: program(state, piece)[2], state
+    span = span._replace(start=0, steps=work.steps)
+    return lambda state: program(state, span)[2], state
 
 
 def scan(work):

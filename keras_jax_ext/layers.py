@@ -20,7 +20,6 @@ from keras_jax_ext._seeing import reports
 import jax
 import keras
 
-
 # Keras's metaclass is `type`, except in NNX mode. Ours also derives from
 # ABCMeta, so that a layer may be abstract.
 _KerasMeta = type(keras.Layer)

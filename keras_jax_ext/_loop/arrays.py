@@ -1,32 +1,35 @@
-"""Sources that hand out many batches at a time, already on the device."""
+"""Arrays given to `fit` and its like: on the device, or in blocks."""
 
 import functools
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from keras_jax_ext import _keras
-from keras_jax_ext._loop.batches import Piece, Rows, Single, Stacked
+from keras_jax_ext._loop import device
+from keras_jax_ext._loop.batches import Rows, Single, Span, Stacked
 
 import jax
 import keras
 import numpy as np
 
-# Batches in one super-batch, at most: enough to share the cost of a call.
-GROUP = 64
-# Batches that are gathered at once, and their bytes, at most; and how many
-# must fit to be worth a second copy: large rows are gathered fast one by one.
-WIDTH = 128
-WIDTH_BYTES = 2**18
-WORTH = 8
-GROUP_BYTES = 64 * 2**20
-# Rows and bytes up to which arrays have one length on the device.
-FEW, FEW_BYTES = 512, 2**16
+# The most batches in a block, and its bytes: enough to share a call's cost.
+BLOCK_BATCHES, BLOCK_BYTES = 64, 64 * 2**20
+# The most batches that are gathered at once, and their bytes. If fewer than
+# MIN_GATHERED fit, each is gathered alone: for large rows the second copy
+# costs more than it saves.
+GATHERED, GATHERED_BYTES = 128, 2**18
+MIN_GATHERED = 8
+# Arrays of fewer rows and bytes have one length on the device.
+SHORT_ROWS, SHORT_BYTES = 512, 2**16
 
 
-def is_plain(data):
-    """Whether every leaf is a dense array of numbers."""
-    # Keras's tree: to JAX's, a sparse array is a structure of dense ones.
+def is_plain(data: Any) -> bool:
+    """Whether every leaf is a dense array of numbers.
+
+    Args:
+        data: Structure of arrays.
+    """
+    # Keras's tree: for JAX's, a sparse array is a structure of dense ones.
     return all(
         isinstance(a, np.ndarray | jax.Array) and a.dtype.kind in "biufcV"
         for a in keras.tree.flatten(data)
@@ -34,49 +37,83 @@ def is_plain(data):
     )
 
 
-def size_in_bytes(data):
-    """Bytes of all leaves."""
-    return sum(a.nbytes for a in jax.tree.leaves(data))
+class Arrays:
+    """Arrays as Keras cuts batches from them: converted and weighted.
+
+    Args:
+        adapter: The `ArrayDataAdapter` that Keras made of them.
+        data: Tuple `(x, y, sample_weight)`.
+        class_weight: As in `fit`.
+    """
+
+    def __init__(
+        self,
+        adapter: Any,
+        data: tuple[Any, Any, Any],
+        class_weight: Mapping[int, float] | None,
+    ):
+        self._given = jax.tree.leaves(data)
+        # One batch of all rows.
+        self._whole = _keras.ArrayDataAdapter(
+            *data,
+            batch_size=adapter.num_batches * adapter.batch_size,
+            class_weight=class_weight,
+        )
+
+    def read(self) -> Any:
+        """Return a structure of all rows, as they are now."""
+        rows = next(iter(self._whole.get_jax_iterator()))
+        leaves, structure = jax.tree.flatten(rows)
+        for i, (given, row) in enumerate(
+            zip(self._given, leaves, strict=False)
+        ):
+            # Keras turns JAX's arrays into NumPy's, which would be put on the
+            # device a second time.
+            if isinstance(given, jax.Array) and _looks_like(row, given):
+                leaves[i] = given
+        return jax.tree.unflatten(structure, leaves)
+
+    def can_change(self) -> bool:
+        """Whether anybody may write into the arrays."""
+        return not all(_is_frozen(array) for array in self._given)
 
 
-def zeros(shape, dtype):
-    """NumPy's zeros, where a CPU device can use them without a copy."""
-    # JAX does so with memory that starts at a multiple of 64 bytes.
-    dtype = np.dtype(dtype)
-    size = math.prod(shape) * dtype.itemsize
-    memory = np.zeros(size + 64, "uint8")
-    start = -memory.ctypes.data % 64
-    return memory[start : start + size].view(dtype).reshape(shape)
+def _looks_like(array, other):
+    return (array.shape, array.dtype) == (other.shape, other.dtype)
 
 
-def padded(array, rows):
-    """NumPy's `array` with zeros behind, to a length of `rows`."""
-    missing = rows - array.shape[0]
-    if not missing or isinstance(array, jax.Array):
-        # What the user has on the device is not worth a second copy there.
-        return array
-    longer = zeros((rows, *array.shape[1:]), array.dtype)
-    longer[: array.shape[0]] = array
-    return longer
+def _is_frozen(array):
+    """Whether nobody can write into an array's memory."""
+    while isinstance(array, np.ndarray) and not array.flags.writeable:
+        array = array.base
+    return array is None or isinstance(array, bytes | jax.Array)
 
 
-def rounded(rows):
+def _rounded(rows):
     """Few different lengths, so that programs are compiled for few."""
     unit = 1 << max(0, rows.bit_length() - 5)
     return -(-rows // unit) * unit
 
 
-def capacity(rows):
-    """The length of arrays on the device: few arrays have all the same."""
+def _length(rows):
+    """The length of arrays on the device; one for all short ones."""
     count = jax.tree.leaves(rows)[0].shape[0]
-    row = max(1, size_in_bytes(rows) // max(1, count))
-    return max(rounded(count), min(FEW, FEW_BYTES // row))
+    row = max(1, device.size_in_bytes(rows) // max(1, count))
+    return max(_rounded(count), min(SHORT_ROWS, SHORT_BYTES // row))
 
 
-def shapes(rows, size):
-    """What a program depends on: shapes of a batch, and lengths of arrays."""
+def program_key(rows: Any, size: int) -> tuple[Any, Any]:
+    """What a program over resident arrays is compiled for.
+
+    Args:
+        rows: Structure of all rows.
+        size: Integer, rows of a batch.
+
+    Returns:
+        Pair of hashables: the shapes of a batch, and the lengths of arrays.
+    """
     leaves, structure = jax.tree.flatten(rows)
-    length = capacity(rows)
+    length = _length(rows)
     lengths = tuple(
         a.shape[0] if isinstance(a, jax.Array) else length for a in leaves
     )
@@ -85,17 +122,17 @@ def shapes(rows, size):
 
 
 class Resident:
-    """Arrays put on the device once, read by permuted row numbers.
+    """Arrays on the device, put there once and read by row numbers.
 
     The permutation is Keras's own: a second adapter of Keras's shuffles the
-    row numbers, drawing from the same stream at the same moments as it would
-    for the rows.
+    row numbers. It draws from the same stream, and when Keras would draw for
+    the rows.
 
     Args:
         adapter: Keras's `ArrayDataAdapter` of the arrays.
         rows: Structure of all rows.
         shuffle: As in `fit`.
-        most: Integer, batches of one execution at most.
+        most: Integer, the most batches of one execution.
         again: Function that returns the rows anew where somebody may have
             changed them since the last epoch, else `None`.
     """
@@ -111,44 +148,42 @@ class Resident:
         self._adapter = adapter
         self._rows, self._again = rows, again
         self.rows = jax.tree.leaves(rows)[0].shape[0]
-        # No batch is larger than the data, and none is traced that is not met.
+        # If the data are fewer rows than a batch, no whole batch is traced.
         self.size = min(adapter.batch_size, self.rows)
-        length = capacity(rows)
-        batch = max(1, size_in_bytes(rows) // self.rows * self.size)
-        fit, steps = WIDTH_BYTES // batch, -(-length // self.size)
-        self._width = min(most, WIDTH, fit, steps) if fit >= WORTH else 1
+        length = _length(rows)
+        batch = max(1, device.size_in_bytes(rows) // self.rows * self.size)
+        fit, steps = GATHERED_BYTES // batch, -(-length // self.size)
+        gathers = fit >= MIN_GATHERED
+        self._width = min(most, GATHERED, fit, steps) if gathers else 1
         self._length = length
         self._arrays: Any = None
         # The last block may reach behind the last row.
         length += self._width * self.size
-        self._order = padded(np.arange(self.rows, dtype="int32"), length)
+        self._order = device.padded(np.arange(self.rows, dtype="int32"), length)
         self._numbers = None
         if shuffle:
             whole = shuffle != "batch"
             self._numbers = _keras.ArrayDataAdapter(
                 self._order[: self.rows],
-                # Shuffled whole, one draw of all rows is what Keras makes.
+                # To shuffle all rows, Keras draws once for all of them.
                 batch_size=self.rows if whole else self.size,
                 shuffle=shuffle,
             )
 
-    def open(self):
-        """Begin a pass.
-
-        Returns:
-            A cursor.
-        """
+    def open(self) -> "_RowCursor":
+        """Begin a pass."""
         return _RowCursor(self)
 
-    def data(self, order: Any = None, whole: bool = True):
+    def data(self, order: Any = None, whole: bool = True) -> Rows:
         """Return the rows, in the order of a new pass.
 
         Args:
-            order: The order of a pass that goes on. Defaults to `None`.
+            order: Array, the order of a pass that goes on. Defaults to
+                `None`, a new pass.
             whole: Boolean, whether the smaller batch at the end is wanted.
         """
         if order is None:
-            order = _keras.put_whole(self._draw())
+            order = device.put_whole(self._draw())
         left = self.rows % self.size if whole else 0
         return Rows(self._put(), order, self.size, left, self._width)
 
@@ -158,16 +193,16 @@ class Resident:
         _keras.share_epoch(self._adapter, self._numbers)
         drawn: Any = jax.tree.leaves(list(self._numbers.get_numpy_iterator()))
         drawn = drawn[0] if len(drawn) == 1 else np.concatenate(drawn)
-        return padded(drawn, len(self._order))
+        return device.padded(drawn, len(self._order))
 
     def _put(self):
         rows = self._again()
         if rows is None:
             rows, self._rows = self._rows, None
         if rows is not None:
-            self._arrays = None  # not two of them at once
-            self._arrays = _keras.put_whole(
-                jax.tree.map(lambda a: padded(a, self._length), rows)
+            self._arrays = None  # frees the device's memory before the copy
+            self._arrays = device.put_whole(
+                jax.tree.map(lambda a: device.padded(a, self._length), rows)
             )
         return self._arrays
 
@@ -182,17 +217,17 @@ class _RowCursor:
         self._data: Any = None
         self._step = 0
 
-    def allow(self, steps: int | None):
-        """Begin an epoch of so many steps; of all, if `None`."""
+    def allow(self, steps: int | None) -> None:
         source = self._source
         left = -(-source.rows // source.size) - self._step
         order = self._data and self._data.order
         whole = steps is None or steps >= left
+        # Put on the device by the first `take`: a callback at the beginning of
+        # an epoch may still change the arrays.
         self._begin = functools.partial(source.data, order, whole)
         self._data = None
 
-    def take(self, limit: int):
-        """Return the next piece, of `limit` batches at most."""
+    def take(self, limit: int) -> Span:
         rows, size = self._source.rows, self._source.size
         left = -(-rows // size) - self._step
         if left <= 0:
@@ -200,18 +235,17 @@ class _RowCursor:
         if self._data is None:
             self._data = self._begin()
         steps = min(limit, left)
-        rest = steps == left and rows % size > 0
-        piece = Piece(self._data, self._step, steps, rest)
+        tail = steps == left and rows % size > 0
+        span = Span(self._data, self._step, steps, tail)
         self._step += steps
-        return piece
+        return span
 
 
 class Blocks:
-    """Arrays cut into super-batches, in their order.
+    """A cursor over arrays that are cut into blocks of batches, in order.
 
-    The shape of a super-batch does not depend on the number of rows, so that
-    arrays of any length share one program; the smaller batch at the end has
-    its own.
+    The shape of a block does not depend on the number of rows, so that arrays
+    of any length share one program. The smaller batch at the end has its own.
 
     Args:
         rows: Structure of all rows.
@@ -225,43 +259,47 @@ class Blocks:
         self._size = size
         self._count = jax.tree.leaves(rows)[0].shape[0]
         self._full = self._count // size
-        self._group = group_size(self._cut(0, min(size, self._count)))
+        self._batches = block_batches(self._cut(0, min(size, self._count)))
         self._step = 0
         self._block: Any = None
 
-    def allow(self, steps: int | None):
-        """Any number of steps may be read ahead: nothing is consumed."""
+    def allow(self, steps: int | None) -> None:
+        """Any number of steps may be read: arrays lose nothing."""
 
-    def take(self, limit: int):
-        """Return the next piece, of `limit` batches at most."""
-        step, at = self._step, self._step % self._group
+    def take(self, limit: int) -> Span:
+        step, at = self._step, self._step % self._batches
         if step * self._size >= self._count:
             raise StopIteration
         if step == self._full:
             self._step += 1
             last = self._cut(step * self._size, self._count)
-            return Piece(Single(_keras.put(last, stacked=False)), 0, 1)
+            return Span(Single(device.put(last, stacked=False)), 0, 1)
         if at == 0:
             self._block = self._stack(step)
-        steps = min(limit, self._full - step, self._group - at)
+        steps = min(limit, self._full - step, self._batches - at)
         self._step += steps
-        return Piece(Stacked(self._block), at, steps)
+        return Span(Stacked(self._block), at, steps)
 
     def _cut(self, first, end):
         return jax.tree.map(lambda a: a[first:end], self._rows)
 
     def _stack(self, first):
-        size, group = self._size, self._group
-        end = min(first + group, self._full)
+        size, batches = self._size, self._batches
+        end = min(first + batches, self._full)
 
         def stack(array):
-            array = padded(np.asarray(array), group * size)
-            return array.reshape(group, size, *array.shape[1:])
+            array = device.padded(np.asarray(array), batches * size)
+            return array.reshape(batches, size, *array.shape[1:])
 
         rows = self._cut(first * size, end * size)
-        return _keras.put(jax.tree.map(stack, rows), stacked=True)
+        return device.put(jax.tree.map(stack, rows), stacked=True)
 
 
-def group_size(batch):
-    """How many batches like this one make a super-batch."""
-    return max(1, min(GROUP, GROUP_BYTES // max(1, size_in_bytes(batch))))
+def block_batches(batch: Any) -> int:
+    """How many batches like this one make a block.
+
+    Args:
+        batch: Structure of arrays.
+    """
+    bytes_each = max(1, device.size_in_bytes(batch))
+    return max(1, min(BLOCK_BATCHES, BLOCK_BYTES // bytes_each))

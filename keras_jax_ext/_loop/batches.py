@@ -1,28 +1,88 @@
-"""Batches on the device, and how a loop cuts the next one. JAX only."""
+"""Batches on the device, and the two protocols by which data are read.
 
+A source of data is a function that returns a `Cursor`; a cursor hands out
+`Span`s; a span says which steps of some `Batches` one program runs.
+"""
+
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 from jax import lax
 
 
-class Piece(NamedTuple):
-    """Batches that one call of a compiled program can run through."""
+class Batches(Protocol):
+    """Data on the device, from which a compiled program cuts batches.
 
-    data: Any
+    A pytree of JAX: a program is compiled for its structure and shapes, and
+    calls the methods while it is traced.
+    """
+
+    @property
+    def capacity(self) -> int:
+        """Integer, an upper bound of the batches."""
+
+    @property
+    def width(self) -> int:
+        """Integer, how many batches `block` cuts at once; 1 for none."""
+
+    def batch(self, i: Any) -> Any:
+        """Cut batch `i`, an integer tracer."""
+
+    def block(self, i: Any) -> "Batches":
+        """Cut `width` batches from the `i`-th on."""
+
+    def tail(self, i: Any) -> Any:
+        """Cut the smaller batch behind `i` whole ones; `None` if none is."""
+
+
+class Span(NamedTuple):
+    """Steps of some batches, for one call of a compiled program.
+
+    Attributes:
+        data: The batches.
+        start: Integer, the first step.
+        steps: Integer, how many.
+        has_tail: Boolean, whether the last step is the smaller batch.
+    """
+
+    data: Batches
     start: int
     steps: int
-    # Whether the last of the steps is the smaller batch of the data.
-    rest: bool = False
+    has_tail: bool = False
 
-    def parts(self, most):
-        """Yield pieces of `most` steps at most, `None` for any number."""
+    def split(self, most: int | None) -> Iterator["Span"]:
+        """Yield spans of at most `most` steps; of any number if `None`."""
         most = most or self.steps
         for first in range(0, self.steps, most):
             steps = min(most, self.steps - first)
-            rest = self.rest and first + steps == self.steps
-            yield Piece(self.data, self.start + first, steps, rest)
+            tail = self.has_tail and first + steps == self.steps
+            yield Span(self.data, self.start + first, steps, tail)
+
+
+class Cursor(Protocol):
+    """A position in one pass over the data.
+
+    Attributes:
+        runs_code: Boolean, whether `take` calls code of the user.
+    """
+
+    runs_code: bool
+
+    def allow(self, steps: int | None) -> None:
+        """Begin an epoch, which takes at most `steps` steps; all if `None`.
+
+        A cursor reads nothing beyond them: the next batches may depend on a
+        callback, or belong to the next epoch.
+        """
+
+    def take(self, limit: int) -> Span:
+        """Return the next span, of at most `limit` steps.
+
+        Raises:
+            StopIteration: If no batch is left.
+        """
 
 
 @jax.tree_util.register_dataclass
@@ -45,20 +105,20 @@ class Rows:
     width: int = field(metadata={"static": True})
 
     @property
-    def most(self):
+    def capacity(self) -> int:
         return self.order.shape[0]
 
-    def batch(self, i):
+    def batch(self, i: Any) -> Any:
         return self._rows(i * self.size, self.size)
 
-    def block(self, i):
+    def block(self, i: Any) -> "Stacked":
         rows = self._rows(i * self.size, self.width * self.size)
         shape = (self.width, self.size)
         return Stacked(
             jax.tree.map(lambda a: a.reshape(*shape, *a.shape[1:]), rows)
         )
 
-    def rest(self, i):
+    def tail(self, i: Any) -> Any:
         return self._rows(i * self.size, self.left) if self.left else None
 
     def _rows(self, start, size):
@@ -78,31 +138,47 @@ class Stacked(NamedTuple):
     arrays: Any
 
     @property
-    def most(self):
+    def capacity(self) -> int:
         return jax.tree.leaves(self.arrays)[0].shape[0]
 
-    def batch(self, i):
+    @property
+    def width(self) -> int:
+        return 1
+
+    def batch(self, i: Any) -> Any:
         return jax.tree.map(
             lambda a: lax.dynamic_index_in_dim(a, i, keepdims=False),
             self.arrays,
         )
 
-    def rest(self, i):
+    def block(self, i: Any) -> "Stacked":
+        del i
+        return self
+
+    def tail(self, i: Any) -> None:
         del i
 
 
 class Single(NamedTuple):
-    """One batch, of any kind of arrays."""
+    """One batch, of arrays of any kind: sparse ones cannot be stacked."""
 
     arrays: Any
 
     @property
-    def most(self):
+    def capacity(self) -> int:
         return 1
 
-    def batch(self, i):
+    @property
+    def width(self) -> int:
+        return 1
+
+    def batch(self, i: Any) -> Any:
         del i
         return self.arrays
 
-    def rest(self, i):
+    def block(self, i: Any) -> "Single":
+        del i
+        return self
+
+    def tail(self, i: Any) -> None:
         del i

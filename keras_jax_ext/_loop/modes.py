@@ -1,15 +1,20 @@
 """What training, testing and predicting differ in, and their programs."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from keras_jax_ext import _keras
+from keras_jax_ext._loop import device
 from keras_jax_ext._loop.program import Program
-
-import keras
 
 
 class Mode(NamedTuple):
-    """What training, testing and predicting differ in."""
+    """What training, testing and predicting differ in.
+
+    Attributes:
+        name: String, as in `train_step` and `on_train_batch_end`.
+        method: String, the method of a model that runs it.
+        state: Attributes of a model, the state of a step in its order.
+        stop: String, the attribute of a model that a callback sets to stop.
+    """
 
     name: str
     method: str
@@ -30,8 +35,13 @@ TEST = Mode(
 PREDICT = Mode("predict", "predict", _MODEL, "stop_predicting")
 
 
-def variables(model, mode):
-    """Lists of variables, in the order of the state of a step."""
+def state_variables(model: Any, mode: Mode) -> list[list[Any]]:
+    """Lists of variables, in the order of the state of a step.
+
+    Args:
+        model: A built model.
+        mode: `Mode`.
+    """
     return [
         model.optimizer.variables
         if name == "optimizer_variables"
@@ -40,8 +50,13 @@ def variables(model, mode):
     ]
 
 
-def make_program(model, mode):
-    """Make the program of a model's step."""
+def make_program(model: Any, mode: Mode) -> Program:
+    """Make the program of a model's step.
+
+    Args:
+        model: A built model.
+        mode: `Mode`.
+    """
     step = getattr(model, f"{mode.name}_step")
     if mode is PREDICT:
         predict_step = step
@@ -50,15 +65,9 @@ def make_program(model, mode):
             outputs, non_trainable = predict_step(state, data)
             return outputs, (state[0], non_trainable)
 
-    shardings = None
-    if keras.distribution.distribution() is not None:
-        shardings = tuple(
-            [v.value.sharding for v in group]
-            for group in variables(model, mode)
-        )
     return Program(
         step,
-        place=_keras.place,
-        shardings=shardings,
+        place=device.place,
+        shardings=device.shardings(state_variables(model, mode)),
         keeps=mode is PREDICT,
     )

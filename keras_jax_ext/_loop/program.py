@@ -1,31 +1,34 @@
 """One step made many: a loop in one XLA program, over data on the device.
 
-JAX only. A step is `step(state, batch) -> (outputs, state)`.
+A step is `step(state, batch) -> (outputs, state)`.
 """
 
 import functools
+from collections.abc import Callable, Hashable
 from typing import Any
 
-from keras_jax_ext._loop.batches import Rows
+from keras_jax_ext._loop import device
+from keras_jax_ext._loop.batches import Span
 from keras_jax_ext._xla import cpu
 from keras_jax_ext._xla.faults import calls_python, checks_values
 
 import jax
 from jax import lax
 
-# Steps whose outputs one execution keeps, and their bytes, at most.
-CAPACITY = 64
-CAPACITY_BYTES = 256 * 2**20
-# Steps that are worth to compile again, for the length of the data alone.
-LONG = 10_000
+Step = Callable[[Any, Any], tuple[Any, Any]]
+
+# The most steps whose outputs one execution keeps, and their bytes.
+KEPT_STEPS, KEPT_BYTES = 64, 256 * 2**20
+# A run of this many steps is worth a compilation for its length of data alone.
+MANY_STEPS = 10_000
 
 
-def zeros_like(shapes):
-    """Arrays of the given shapes, to be overwritten by the first step."""
+def _zeros_like(shapes):
+    """Arrays of the given shapes, which the first step overwrites."""
     return jax.tree.map(lambda s: jax.numpy.zeros(s.shape, s.dtype), shapes)
 
 
-def like(tree, reference):
+def _like(tree, reference):
     """`tree`'s leaves in the structure and types of `reference`."""
     leaves, expected = jax.tree.leaves(tree), jax.tree.leaves(reference)
     if len(leaves) != len(expected):
@@ -38,13 +41,13 @@ def like(tree, reference):
     return jax.tree.unflatten(jax.tree.structure(reference), cast)
 
 
-def keep_last(_, outputs, index):
+def _keep_last(_, outputs, index):
     """Keep the outputs of the last step only."""
     del index
     return outputs
 
 
-def keep_all(kept, outputs, index):
+def _keep_all(kept, outputs, index):
     """Keep the outputs of every step, in one array."""
     return jax.tree.map(
         lambda a, b: lax.dynamic_update_index_in_dim(a, b, index, 0),
@@ -53,11 +56,18 @@ def keep_all(kept, outputs, index):
     )
 
 
-def jitted(step):
-    """A step that is traced once, for its shapes and for the loop.
+def jitted(step: Step) -> Step:
+    """Wrap a step so that its shapes and the loop share one trace.
 
-    It is a function of its own: JAX takes equal ones for the same, and a
-    model's method is equal to itself as it was before another `compile`.
+    JAX caches traces by the equality of functions, and a bound method is equal
+    to itself across calls of `compile`: without a new function each time, JAX
+    would use the old trace.
+
+    Args:
+        step: Function.
+
+    Returns:
+        A function of the same arguments.
     """
 
     @functools.partial(jax.jit, inline=True)
@@ -67,44 +77,42 @@ def jitted(step):
     return own
 
 
-def fuse(step, place):
-    """Build `run(state, data, start, count, rest, capacity)`.
+def fuse(step: Step, place: Callable[[Any], Any]) -> Callable[..., Any]:
+    """Build `run(state, data, start, count, has_tail, kept_steps)`.
 
     The number of steps is an argument of the program, not a constant of it,
     so that one program serves any number.
 
     Args:
-        step: What `jitted` returned.
-        place: Function of a batch, applied before the step: constrains it to
-            the devices that share it.
+        step: The result of `jitted`.
+        place: Function of a batch that constrains it to the devices which
+            share it. It is applied before the step.
 
     Returns:
-        Function returning `(outputs, outputs of the rest, state)`. With
-        `capacity=None`, `outputs` are the last step's; with an integer they
+        Function returning `(outputs, outputs of the tail, state)`. With
+        `kept_steps=None`, `outputs` are the last step's; with an integer they
         are every step's, on a new first axis of that length.
     """
-    inner = step
-    if jax.default_backend() == "cpu":
-        inner = cpu.rewritten(step)
+    inner = cpu.rewritten(step) if device.is_cpu() else step
 
     def shapes(state, batch):
         return jax.eval_shape(step, state, batch)[0]
 
-    def run(state, data, start, count, rest, capacity):
+    def run(state, data, start, count, has_tail, kept_steps):
         def read(i):
             return place(data.batch(start + i))
 
         outputs = shapes(state, jax.eval_shape(read, 0))
-        if capacity is not None:
+        if kept_steps is not None:
             outputs = jax.tree.map(
-                lambda s: s.update(shape=(capacity, *s.shape)), outputs
+                lambda s: s.update(shape=(kept_steps, *s.shape)), outputs
             )
-        keep = keep_last if capacity is None else keep_all
+        keep = _keep_last if kept_steps is None else _keep_all
 
         def one(i, batch, carry):
             kept, state = carry
             outputs, new_state = inner(state, batch)
-            return keep(kept, outputs, i), like(new_state, state)
+            return keep(kept, outputs, i), _like(new_state, state)
 
         def loop(read, count, carry):
             return lax.fori_loop(
@@ -117,27 +125,27 @@ def fuse(step, place):
             steps = jax.numpy.minimum(data.width, count - first)
             return loop(lambda i: place(block.batch(i)), steps, carry)
 
-        carry = zeros_like(outputs), state
-        if isinstance(data, Rows) and data.width > 1:
-            # Of large arrays XLA gathers rows on several threads, which takes
+        carry = _zeros_like(outputs), state
+        if data.width > 1:
+            # XLA gathers rows of large arrays on several threads, which takes
             # longer than a small step: gather for several steps at once.
             blocks = -(-count // data.width)
             kept, state = lax.fori_loop(0, blocks, from_block, carry)
         else:
             kept, state = loop(read, count, carry)
-        batch = data.rest(start + count)
+        batch = data.tail(start + count)
         if batch is None:
             return kept, None, state
         batch = place(batch)
 
-        def end(state):
+        def last(state):
             outputs, new_state = inner(state, batch)
-            return outputs, like(new_state, state)
+            return outputs, _like(new_state, state)
 
         def skip(state):
-            return zeros_like(shapes(state, batch)), state
+            return _zeros_like(shapes(state, batch)), state
 
-        return kept, *lax.cond(rest, end, skip, state)
+        return kept, *lax.cond(has_tail, last, skip, state)
 
     return run
 
@@ -145,105 +153,94 @@ def fuse(step, place):
 class Program:
     """A fused step, compiled for each kind of data that it meets.
 
-    State buffers are donated, so that no second copy of the weights exists;
-    except by a program that calls Python, whose failure at run time would
-    otherwise leave nothing to return to.
+    State buffers are donated, so that no second copy of the weights exists.
+    A program that calls Python may fail while it runs, and would leave no
+    weights to return to: it does not donate.
 
     Args:
         step: Function, `step(state, batch) -> (outputs, state)`.
         place: Function of a batch; see `fuse`.
         shardings: Structure of the state's shardings, or `None`.
         keeps: Boolean, whether the outputs of every step are returned, on a
-            new first axis, and not the last step's alone.
+            new first axis, or the last step's alone.
     """
 
-    def __init__(self, step, *, place, shardings=None, keeps=False):
+    def __init__(
+        self,
+        step: Step,
+        *,
+        place: Callable[[Any], Any],
+        shardings: Any = None,
+        keeps: bool = False,
+    ):
         self._step = jitted(step)
         self._run = fuse(self._step, place)
         options: dict[str, Any] = {"static_argnums": 5}
         if shardings is not None:
             options["out_shardings"] = (None, None, shardings)
-        elif jax.default_backend() == "cpu":
+        elif device.is_cpu():
             options["compiler_options"] = cpu.compiler_options()
         self._keeping = jax.jit(self._run, **options)
         self._donating = jax.jit(self._run, donate_argnums=0, **options)
         self._calls_python: bool | None = None
-        self._capacities: dict[Any, int] | None = {} if keeps else None
-        self._lengths: dict[Any, set[Any]] = {}
+        self._kept_steps: dict[Any, int] | None = {} if keeps else None
+        self._lengths: dict[Hashable, set[Hashable]] = {}
 
-    def takes(self, batch, length, steps):
+    def takes(self, batch: Hashable, length: Hashable, steps: int) -> bool:
         """Whether data of a length are worth a program of their own.
 
         Args:
-            batch: Hashable, what the shapes of batches are.
-            length: Hashable, what the program depends on beside.
+            batch: Hashable for the shapes of batches.
+            length: Hashable for all else that the program depends on.
             steps: Integer, how many are to be run.
         """
         met = self._lengths.setdefault(batch, set())
-        if met and length not in met and steps < LONG:
+        if met and length not in met and steps < MANY_STEPS:
             return False
         met.add(length)
         return True
 
     @property
-    def can_fail(self):
+    def can_fail(self) -> bool:
         """Whether an execution may raise after it began."""
-        # The debug modes run a failed program again, from its arguments.
-        return self._calls_python or checks_values()
+        # JAX's debug modes run a failed program again, from its arguments.
+        return bool(self._calls_python) or checks_values()
 
-    def capacity(self, state, piece):
-        """The most steps of a piece that one call takes, `None` for all.
+    def kept_steps(self, state: Any, span: Span) -> int | None:
+        """The most steps of a span that one call takes, `None` for all.
 
         Args:
             state: Structure of arrays.
-            piece: `Piece`.
+            span: `Span`.
         """
-        if self._capacities is None:
+        if self._kept_steps is None:
             return None
-        key = tuple(a.shape for a in jax.tree.leaves(piece.data))
-        if key not in self._capacities:
-            batch = jax.eval_shape(lambda data: data.batch(0), piece.data)
+        key = tuple(a.shape for a in jax.tree.leaves(span.data))
+        if key not in self._kept_steps:
+            batch = jax.eval_shape(lambda data: data.batch(0), span.data)
             outputs, _ = jax.eval_shape(self._step, state, batch)
             taken = sum(
                 a.size * a.dtype.itemsize for a in jax.tree.leaves(outputs)
             )
-            most = CAPACITY_BYTES // max(taken, 1)
-            self._capacities[key] = max(1, min(CAPACITY, most, piece.data.most))
-        return self._capacities[key]
+            most = min(KEPT_STEPS, KEPT_BYTES // max(taken, 1))
+            self._kept_steps[key] = max(1, min(most, span.data.capacity))
+        return self._kept_steps[key]
 
-    def __call__(self, state, piece):
-        """Run the steps of a piece.
+    def __call__(self, state: Any, span: Span) -> tuple[Any, Any, Any]:
+        """Run the steps of a span.
 
         Args:
             state: Structure of arrays.
-            piece: `Piece`, of `capacity` steps at most.
+            span: `Span`, of at most `kept_steps` steps.
 
         Returns:
-            `(outputs, outputs of the rest, state)`, see `fuse`.
+            `(outputs, outputs of the tail, state)`, see `fuse`.
         """
-        data, start, steps, rest = piece
-        capacity = self.capacity(state, piece)
-        args = (state, data, start, steps - rest, rest, capacity)
+        data, start, steps, tail = span
+        kept = self.kept_steps(state, span)
+        args = (state, data, start, steps - tail, tail, kept)
         if self._calls_python is None:
             traced = jax.make_jaxpr(self._run, static_argnums=5)(*args)
             self._calls_python = calls_python(traced.jaxpr)
         run = self._keeping if self.can_fail else self._donating
         return run(*args)
-
-
-class Pace:
-    """How long a step takes, learned from executions."""
-
-    def __init__(self):
-        self._seconds = float("inf")
-        self._most = 1
-
-    def learn(self, steps, seconds):
-        """Note that `steps` steps took `seconds`."""
-        self._seconds = max(seconds, 1e-9) / steps
-        self._most = max(self._most, steps)
-
-    def steps(self, seconds):
-        """The number of steps to last about `seconds`."""
-        # A lucky measurement must not make the next execution last minutes.
-        return max(1, min(int(seconds / self._seconds), 16 * self._most))

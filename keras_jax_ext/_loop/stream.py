@@ -4,18 +4,17 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from keras_jax_ext import _keras
-from keras_jax_ext._loop.arrays import group_size, is_plain, zeros
-from keras_jax_ext._loop.batches import Piece, Single, Stacked
+from keras_jax_ext._loop import device
+from keras_jax_ext._loop.arrays import block_batches, is_plain
+from keras_jax_ext._loop.batches import Single, Span, Stacked
 
 import jax
-import numpy as np
 
-# Batches in one super-batch, at most. Fewer than of arrays: all of them are
-# waited for.
-GROUP = 16
-# A stream waits so long for more batches to go with the first, in seconds.
-GRACE = 0.01
+# The most batches in a stack. Fewer than in a block of arrays, since the
+# device waits until all of them are read.
+STREAM_BATCHES = 16
+# Seconds that a stack waits for more batches to go with its first.
+WAIT_SECONDS = 0.01
 
 SINGLE = "one batch at a time, since they are not dense arrays of numbers."
 CHANGING = "batches of one shape at a time, since their shapes change."
@@ -27,19 +26,16 @@ def _signature(batch):
 
 
 class Stream:
-    """A pass over any source of batches.
+    """A cursor over any source of batches.
 
-    Programs run while their caller goes on, so that the next batches are read
-    and stacked while the device works on the last. Another thread would gain
-    nothing by that, and a source may be bound to the thread that made it: a
-    connection of SQLite, a signal handler, a context.
-
-    Nothing is read but what `take` asks for and `allow` grants: what a source
-    yields next may depend on a callback, or belong to the next epoch.
+    A program runs while its caller goes on, so the next batches are read and
+    stacked while the device works on the last. A second thread would gain
+    nothing, and many sources belong to the thread that made them: a connection
+    of SQLite, a signal handler, a context.
 
     Args:
         batches: Iterable of batches.
-        most: Integer, batches in a super-batch at most.
+        most: Integer, the most batches in a stack.
         tell: Function of a line that says why few batches go together.
     """
 
@@ -48,11 +44,11 @@ class Stream:
     def __init__(
         self,
         batches: Iterable[Any],
-        most: int = GROUP,
+        most: int = STREAM_BATCHES,
         tell: Callable[[str], Any] = print,
     ):
         self._batches = iter(batches)
-        self._most = min(most, GROUP)
+        self._most = min(most, STREAM_BATCHES)
         self._tell = tell
         self._why: str | None = None
         self._changes = 0
@@ -60,13 +56,12 @@ class Stream:
         self._left_over: Any = None
         self._error: BaseException | None = None
 
-    def allow(self, steps: int | None):
-        """Let `steps` more batches be read; all, if `None`."""
+    def allow(self, steps: int | None) -> None:
         self._allowed = float("inf") if steps is None else steps
         self._changes = 0
 
-    def take(self, limit: int):
-        """Return the next piece, of `limit` batches at most.
+    def take(self, limit: int) -> Span:
+        """Return the next span, of at most `limit` steps.
 
         An exception of the source is raised here, with its traceback, after
         the batches that came before it.
@@ -74,39 +69,39 @@ class Stream:
         if self._error:
             error, self._error = self._error, None
             raise error
-        group = self._collect(min(limit, self._allowed))
-        if group is None:
+        stack = self._collect(min(limit, self._allowed))
+        if stack is None:
             raise StopIteration
         if self._why:
             self._tell(self._why)
-        return group.piece()
+        return stack.span()
 
     def _collect(self, most):
-        """Batches of one shape: as many as come soon."""
-        group, since = None, time.monotonic()
-        while most > 0 and not (group and group.full(most)):
-            batch = self._next(group)
+        """Stack batches of one shape: as many as come soon."""
+        stack, since = None, time.monotonic()
+        while most > 0 and not (stack and stack.is_full(most)):
+            batch = self._next(stack)
             if batch is None:
                 break
-            if group is None:
-                group = _Group(batch, self._most)
+            if stack is None:
+                stack = _Stack(batch, self._most)
                 if not is_plain(batch):
                     self._why = SINGLE
-            elif _signature(batch) != group.signature:
+            elif _signature(batch) != stack.signature:
                 self._left_over = batch
                 self._changes += 1
-                # A smaller batch at the end of an epoch is no surprise.
+                # The smaller batch at the end of an epoch surprises nobody.
                 if self._changes > 1:
                     self._why = CHANGING
                 break
-            group.add(batch)
+            stack.add(batch)
             self._allowed -= 1
-            if time.monotonic() - since > GRACE:
+            if time.monotonic() - since > WAIT_SECONDS:
                 break
-        return group
+        return stack
 
-    def _next(self, group):
-        """The source's next batch, `None` at its end."""
+    def _next(self, stack):
+        """The source's next batch; `None` if there is none."""
         if self._left_over is not None:
             batch, self._left_over = self._left_over, None
             return batch
@@ -115,22 +110,22 @@ class Stream:
         except StopIteration:
             return None
         except BaseException as error:
-            if group is None:
+            if stack is None:
                 raise
-            # What came before it is still good.
+            # The batches before it are still good: raise after them.
             self._error = error
         return None
 
 
-class _Group:
-    """Batches of one shape, to be stacked.
+class _Stack:
+    """Batches of one shape on the host, copied as they come.
 
-    They are copied as they come: a source may fill the same arrays again. The
-    stack has one shape, however many came in time, for one program.
+    A source may fill the same arrays again. The stack has one shape, however
+    many batches came in time, so that one program serves all.
 
     Args:
-        first: The first of them; to be added too.
-        most: Integer, how many at most.
+        first: The first batch, which is to be added too.
+        most: Integer, the most batches.
     """
 
     def __init__(self, first, most):
@@ -138,15 +133,15 @@ class _Group:
         self._steps = 0
         self._most = 1
         self._arrays = None
-        if is_plain(first) and not _on_device(first):
-            self._most = min(most, group_size(first))
+        if is_plain(first) and not device.must_stay(first):
+            self._most = min(most, block_batches(first))
             self._arrays = jax.tree.map(
-                lambda a: zeros((self._most, *a.shape), a.dtype), first
+                lambda a: device.zeros((self._most, *a.shape), a.dtype), first
             )
         else:
-            self._alone = jax.tree.map(_own, first)
+            self._alone = jax.tree.map(device.copied, first)
 
-    def full(self, most):
+    def is_full(self, most):
         """Whether it holds `most` batches, or all that it can."""
         return self._steps >= min(self._most, most)
 
@@ -159,34 +154,12 @@ class _Group:
     def _copy(self, stacked, array):
         stacked[self._steps] = array
 
-    def piece(self):
-        """The batches on the device."""
+    def span(self):
+        """Put the batches on the device."""
         if self._arrays is None:
-            single = _keras.put(self._alone, stacked=False)
-            return Piece(Single(single), 0, 1)
+            return Span(Single(device.put(self._alone, stacked=False)), 0, 1)
         if self._most > 1:
-            arrays = _keras.put(self._arrays, stacked=True)
-            return Piece(Stacked(arrays), 0, self._steps)
+            stacked = Stacked(device.put(self._arrays, stacked=True))
+            return Span(stacked, 0, self._steps)
         batch = jax.tree.map(lambda a: a[0], self._arrays)
-        return Piece(Single(_keras.put(batch, stacked=False)), 0, 1)
-
-
-def _on_device(batch):
-    """Whether stacking would copy a batch back from an accelerator."""
-    return jax.default_backend() != "cpu" and any(
-        isinstance(a, jax.Array) for a in jax.tree.leaves(batch)
-    )
-
-
-def _own(array):
-    """A copy of what a source may fill again."""
-    # JAX may share the memory of NumPy's arrays, also those of SciPy's sparse
-    # ones, which Keras makes JAX's on the CPU.
-    dtype = getattr(array, "dtype", None)
-    numbers = getattr(dtype, "kind", None) in ("b", "i", "u", "f", "c", "V")
-    shared = isinstance(array, jax.Array) and {
-        device.platform for device in array.devices()
-    } == {"cpu"}
-    if isinstance(array, np.ndarray) or (shared and numbers):
-        return np.array(array)
-    return array
+        return Span(Single(device.put(batch, stacked=False)), 0, 1)

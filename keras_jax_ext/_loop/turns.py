@@ -4,7 +4,11 @@ import contextlib
 import functools
 import threading
 import weakref
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class BusyError(RuntimeError):
@@ -31,13 +35,20 @@ def _turns_of(model):
         return _turns.setdefault(model, _Turns())
 
 
-def in_turn(method):
-    """Let a method of a model run when no other thread runs one."""
+def in_turn(method: Callable[P, R]) -> Callable[P, R]:
+    """Let a method of a model run when no other thread runs one.
+
+    Args:
+        method: Method of a model.
+
+    Returns:
+        The method, wrapped.
+    """
 
     @functools.wraps(method)
-    def run(self, *args, **kwargs):
-        with _turn(self, method.__name__):
-            return method(self, *args, **kwargs)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        with _turn(args[0], method.__name__):
+            return method(*args, **kwargs)
 
     return run
 

@@ -1,19 +1,110 @@
-"""Validation data that cannot work, told before training starts."""
+"""The validation data of `fit`: split off, checked, and evaluated."""
 
-from typing import Any
+from typing import Any, NamedTuple
+
+from keras_jax_ext import _keras
+from keras_jax_ext._loop.fusing import fuses
+from keras_jax_ext._loop.memo import memo
+from keras_jax_ext._loop.modes import TEST
+from keras_jax_ext._loop.source import Source
 
 import jax
 import keras
 
 
-def check(data: Any):
-    """Raise if `validation_data` has no batch, or another structure.
+class Validation(NamedTuple):
+    """How `fit` validates.
 
-    What only reading would show, such as a generator that ends at once, is
-    told when it is read.
+    Attributes:
+        data: As `validation_data` in `fit`; `None` for no validation.
+        batch_size: Integer or `None`, as in `fit`.
+        steps: Integer or `None`, as `validation_steps` in `fit`.
+        frequency: As `validation_freq` in `fit`.
+    """
+
+    data: Any
+    batch_size: int | None
+    steps: int | None
+    frequency: Any
+
+    def follows(self, model: Any, epoch: int) -> bool:
+        """Whether an epoch is followed by validation.
+
+        Args:
+            model: The model.
+            epoch: Integer.
+        """
+        return self.data is not None and _keras.should_validate(
+            model, epoch, self.frequency
+        )
+
+    def logs(self, model: Any, callbacks: Any) -> dict[str, Any]:
+        """Evaluate the model on the data, through its own `evaluate`.
+
+        Args:
+            model: The model.
+            callbacks: `CallbackList` of the `fit`.
+
+        Returns:
+            Dict of logs, whose names begin with `val_`.
+        """
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(self.data)
+        given = {"batch_size": self.batch_size, "steps": self.steps}
+        known = memo(model)
+        if known.validation is None and _keras.cached_iterator(model) is None:
+            # One source for all epochs: a generator goes on where it stopped.
+            if fuses(model, TEST, verbose=0):
+                known.validation = Source(model, x, y, sample_weight, **given)
+            else:
+                _keras.cache_iterator(model, x, y, sample_weight, **given)
+        logs = model.evaluate(
+            x=x,
+            y=y,
+            sample_weight=sample_weight,
+            callbacks=callbacks,
+            return_dict=True,
+            _use_cached_eval_dataset=True,
+            **given,
+        )
+        return {f"val_{name}": value for name, value in logs.items()}
+
+
+def end(model: Any) -> None:
+    """Forget the validation data of a `fit` that ended.
 
     Args:
-        data: As given to `fit`.
+        model: The model.
+    """
+    memo(model).validation = None
+    _keras.forget_iterator(model)
+
+
+def split(
+    data: tuple[Any, Any, Any], fraction: float, validation_data: Any
+) -> tuple[tuple[Any, Any, Any], Any]:
+    """Separate training data from validation data, as Keras does.
+
+    Args:
+        data: Tuple `(x, y, sample_weight)`.
+        fraction: As `validation_split` in `fit`.
+        validation_data: As in `fit`, checked here.
+
+    Returns:
+        Pair of the data to train on and the validation data or `None`.
+
+    Raises:
+        ValueError: If `validation_data` cannot work.
+    """
+    _check(validation_data)
+    if fraction and validation_data is None:
+        return _keras.train_validation_split(data, validation_split=fraction)
+    return data, validation_data
+
+
+def _check(data):
+    """Raise if `validation_data` has no batch, or another structure.
+
+    A generator that ends at once is an error later, when it is read.
     """
     if data is None:
         return

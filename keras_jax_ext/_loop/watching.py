@@ -14,7 +14,7 @@ import keras
 
 CallbackList = keras.callbacks.CallbackList
 # Callbacks that never look at the model's variables.
-BLIND = keras.callbacks.History, keras.callbacks.ProgbarLogger
+READS_NO_WEIGHTS = keras.callbacks.History, keras.callbacks.ProgbarLogger
 # With `save_freq="epoch"` their batch hooks do nothing.
 SAVERS = keras.callbacks.ModelCheckpoint, keras.callbacks.BackupAndRestore
 # What a function that does nothing compiles to.
@@ -150,15 +150,15 @@ class Watch(NamedTuple):
     """What the callbacks of a run may do.
 
     Attributes:
-        unseen: Boolean, whether none looks at the model.
-        silent: Boolean, whether none has batch hooks.
+        weights_unread: Boolean, whether none looks at the model.
+        no_batch_hooks: Boolean, whether none has batch hooks.
         watchers: Names of those that must be called after each step.
         meddles: Boolean, whether one may change the data between epochs.
         intrudes: Boolean, whether one may change them between batches.
     """
 
-    unseen: bool
-    silent: bool
+    weights_unread: bool
+    no_batch_hooks: bool
     watchers: tuple[str, ...]
     meddles: bool
     intrudes: bool
@@ -171,8 +171,8 @@ class Watch(NamedTuple):
         every = callbacks.callbacks
         watchers = [c for c in every if watches_batches(c, mode)]
         return cls(
-            unseen=all(type(c) in BLIND for c in every),
-            silent=not any(overrides(c, mode) for c in every),
+            weights_unread=all(type(c) in READS_NO_WEIGHTS for c in every),
+            no_batch_hooks=not any(overrides(c, mode) for c in every),
             watchers=tuple(type(c).__name__ for c in watchers),
             meddles=not all(map(is_known, every)),
             intrudes=not all(map(is_known, watchers)),

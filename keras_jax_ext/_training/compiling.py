@@ -1,29 +1,35 @@
-"""What `compile` accepts: in files, and in steps."""
+"""The arguments of `compile`: into files, and into the steps."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from keras_jax_ext import _keras
 from keras_jax_ext._by_name import structures
 from keras_jax_ext._seeing import reports
-from keras_jax_ext._training.objective import Compiled, by_path
+from keras_jax_ext._training import step as steps
+from keras_jax_ext._training.objective import Objective, by_path
 from keras_jax_ext._training.specs import (
     Kept,
     renamed,
     split_losses,
     split_metrics,
 )
+from keras_jax_ext._training.step import Step
 
 import keras
 
 _SPECS = ("loss", "metrics", "weighted_metrics")
 
 
-def compiled(model: Any) -> Compiled | None:
-    """The compiled losses and metrics of a model; `None` before `compile`."""
+def objective(model: Any) -> Objective | None:
+    """The compiled losses and metrics of a model; `None` before `compile`.
+
+    Args:
+        model: The model.
+    """
     found = _keras.compiled_loss(model)
-    return found if isinstance(found, Compiled) else None
+    return found if isinstance(found, Objective) else None
 
 
 @contextlib.contextmanager
@@ -57,60 +63,82 @@ def specs(
     given = zip(_SPECS, (loss, metrics, weighted), strict=True)
     spec = {name: value for name, value in given if value is not None}
     stock = _keras.compiled_loss(model)
-    made = Compiled(model, spec, stock, losses, own)
+    made = Objective(model, spec, stock, losses, own)
     _keras.set_compiled_loss(model, made)
 
 
-def config(model: Any, written: dict[str, Any] | None) -> Any:
-    """Add to Keras's config of `compile` the losses and metrics of ours."""
+def config(
+    model: Any, written: dict[str, Any] | None, as_stock: bool
+) -> dict[str, Any] | None:
+    """Add our losses and metrics to Keras's config of `compile`.
+
+    Args:
+        model: The model.
+        written: Keras's config, or `None`.
+        as_stock: Boolean, whether stock Keras loads the file.
+
+    Returns:
+        Dict, or `None`.
+    """
     if not written:
         return written
     if written.get("steps_per_execution") == "auto":
         # Stock Keras may load it, and knows numbers only.
         del written["steps_per_execution"]
-    known = compiled(model)
+    known = objective(model)
     if known is None:
         return written
     spec = known.spec
-    if model._loads_as_stock and (known.losses or known.own_metrics):
+    if as_stock and known.sees_whole:
         spec = {**dict.fromkeys(_SPECS), "loss": Kept(spec)}
     for name, value in spec.items():
         written[name] = keras.saving.serialize_keras_object(value)
     return written
 
 
-def note_shared_weight(
+def note_shared_sample_weight(
     model: Any, y: Any, sample_weight: Any, training: bool
 ) -> None:
-    """Note whether one `sample_weight` array is for all of several outputs.
+    """Note whether one `sample_weight` array is for several outputs.
 
-    Keras repeats it for each of them, which a loss over the whole must undo.
+    Keras copies it to each of them, which a loss over the whole must undo.
+
+    Args:
+        model: The model.
+        y: Labels, as in `fit`.
+        sample_weight: Weights, as in `fit`.
+        training: Boolean, the mode.
     """
-    known = compiled(model)
-    if known is None or not (known.losses or known.own_metrics):
+    known = objective(model)
+    if known is None or not known.sees_whole:
         return
-    one = structures.is_structure(y) and not structures.is_structure(
-        sample_weight
-    )
-    if known.one_weight[training] != one:
-        known.one_weight[training] = one
-        # The compiled step holds the old one.
+    several = structures.is_structure(y)
+    shares = several and not structures.is_structure(sample_weight)
+    if known.shares_sample_weight[training] != shares:
+        known.shares_sample_weight[training] = shares
+        # The compiled step has the old answer in it.
         if training:
             model.train_function = None
         else:
             model.test_function = None
 
 
-def keep_class_weight(model: Any, class_weight: Any) -> Any:
+def keep_class_weight(
+    model: Any, class_weight: Mapping[int, float] | None
+) -> Mapping[int, float] | None:
     """Keep `class_weight` for a loss that asks for it.
 
+    Args:
+        model: The model.
+        class_weight: As in `fit`.
+
     Returns:
-        What Keras turns into sample weights: the same, or `None`.
+        The same for Keras to turn into sample weights, or `None`.
 
     Raises:
         ValueError: If only some of the losses ask for it.
     """
-    known = compiled(model)
+    known = objective(model)
     if known is None or "class_weight" not in known.names:
         return class_weight
     asking = [
@@ -129,55 +157,72 @@ def keep_class_weight(model: Any, class_weight: Any) -> Any:
         )
     if known.class_weight != class_weight:
         known.class_weight = class_weight
-        model.train_function = None  # the compiled step holds the old one
+        model.train_function = None  # the compiled step has the old one in it
     return None if any(asking) else class_weight
 
 
 @contextlib.contextmanager
 def stepping(model: Any, state: Any, training: bool) -> Iterator[None]:
-    """Within the block, losses and metrics know what the step was given."""
-    known = compiled(model)
+    """Within the block, losses and metrics know the state of the step.
+
+    Args:
+        model: The model.
+        state: Tuple of lists of arrays.
+        training: Boolean, the mode.
+    """
+    known = objective(model)
     if known is None:
         yield
         return
     with reports.collecting() as received:
-        known.step = {
-            "training": training,
-            "parameters": state[0],
-            "states": state[1],
-            "reports": received,
-        }
-        try:
+        parameters, states = state[:2]
+        step = Step(
+            training=training,
+            parameters=parameters,
+            states=states,
+            reports=received,
+        )
+        with steps.running(known, step):
             yield
-        finally:
-            known.step = {}
 
 
 @contextlib.contextmanager
 def computing_loss(model: Any, x: Any, training: bool) -> Iterator[None]:
-    """Within the block, losses may ask for the inputs and the mode."""
-    known = compiled(model)
+    """Within the block, losses may ask for the inputs and the mode.
+
+    Args:
+        model: The model.
+        x: Inputs of the batch.
+        training: Boolean, the mode.
+    """
+    known = objective(model)
     if known is None:
         yield
         return
-    before = known.step
-    # The step knows `training`; an override of `compute_loss` may drop it.
-    known.step = {"training": training, **before, "x": x}
-    try:
+    # A step knows its mode; an override of `compute_loss` may drop it.
+    step = steps.current(known) or Step(training=training)
+    with steps.running(known, step._replace(x=x)):
         yield
-    finally:
-        known.step = before
 
 
 @contextlib.contextmanager
 def computing_metrics(
     model: Any, x: Any, y: Any, y_pred: Any, sample_weight: Any
 ) -> Iterator[None]:
-    """Update our metrics, then explain what those of Keras raise."""
-    known = compiled(model)
+    """Update our metrics; within the block, explain what Keras's raise.
+
+    Args:
+        model: The model.
+        x: Inputs of the batch.
+        y: Labels.
+        y_pred: Structure of outputs.
+        sample_weight: Weights.
+    """
+    known = objective(model)
     if known and known.own_metrics and known.built:
-        given = known.given(x, y, y_pred, sample_weight)
-        given.update(by_path(model, known.names, known.step))
+        step = steps.current(known) or Step()
+        given = known.given(step, x, y, y_pred, sample_weight)
+        given.update(by_path(model, known.names, step))
         known.update_metrics(given)
     try:
         yield
@@ -188,12 +233,19 @@ def computing_metrics(
 
 
 def reported_logs(model: Any, logs: dict[str, Any]) -> dict[str, Any]:
-    """The logs without what no layer reported in this step.
+    """The logs without the values that no layer reported in this step.
 
-    A zero would be wrong for what is reported in training only.
+    A zero would be wrong for a value that is reported in training only.
+
+    Args:
+        model: The model.
+        logs: Dict of logs.
+
+    Returns:
+        Dict.
     """
-    known = compiled(model)
-    if not known or not known.reported:
+    known = objective(model)
+    if known is None:
         return logs
-    silent = known.silent()
-    return {name: v for name, v in logs.items() if name not in silent}
+    unreported = known.unreported(steps.current(known) or Step())
+    return {name: v for name, v in logs.items() if name not in unreported}

@@ -1,41 +1,66 @@
-"""The compiled losses and metrics of a model, and what a step adds to them."""
+"""The loss and metrics of one step: Keras's, ours, and reported values."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from keras_jax_ext import _keras
 from keras_jax_ext._by_name import structures
+from keras_jax_ext._by_name.binding import Binding
 from keras_jax_ext._seeing import reports
+from keras_jax_ext._training import step as steps
 from keras_jax_ext._training.specs import unique
+from keras_jax_ext._training.step import Step
+from keras_jax_ext.losses import Loss
+from keras_jax_ext.metrics import Metric
 
 import keras
 
 
-class Compiled:
+class Objective:
     """Stands where Keras keeps its compiled loss.
 
-    Holds the stock loss, ours, our metrics and what the layers report; Keras
-    asks for `built`, `metrics`, `variables` and a call.
+    Keras asks for `built`, `metrics`, `variables` and a call.
+
+    Args:
+        model: The model.
+        spec: Dict of the arguments of `compile`, as they were given.
+        stock: Keras's compiled loss, or `None`.
+        losses: Tuples `(name in the logs, loss, binding)` of our losses.
+        metrics: Our metrics.
+
+    Attributes:
+        class_weight: As in `fit`, for losses that ask for it.
+        shares_sample_weight: Dict by `training`: whether one array of weights
+            is for all of several outputs.
     """
 
     name = "compile_loss"
 
-    def __init__(self, model, spec, stock, losses, metrics):
+    def __init__(
+        self,
+        model: Any,
+        spec: dict[str, Any],
+        stock: Any,
+        losses: Sequence[tuple[str, Loss, Binding]],
+        metrics: Sequence[Metric],
+    ):
         self.model = model
         self.spec = spec
         self.stock = stock
-        self.losses = losses
+        self.losses = list(losses)
         self.own_metrics = [(m, m.binding()) for m in metrics]
-        self.stock_weight = None
-        self.trackers = {}
-        self.reported = {}
-        self.class_weight = None
-        self.one_weight = {True: False, False: False}  # by `training`
+        self.class_weight: Any = None
+        self.shares_sample_weight = {True: False, False: False}
+        self._stock_weight: Any = None
+        self._trackers: dict[str, keras.metrics.Mean] = {}
+        self._reported: dict[tuple[int, str], keras.metrics.Mean] = {}
         self._built = False
-        self.step = {}
 
     @property
-    def built(self):
+    def built(self) -> bool:
         """Whether Keras need not draw a batch to build this.
 
-        Without losses and metrics there is nothing that a batch would tell.
+        Without losses and metrics a batch would tell nothing.
         """
         empty = not (self.stock or self.losses or self.own_metrics)
         if not self._built and empty and _reports_are_known(self.model):
@@ -43,46 +68,61 @@ class Compiled:
         return self._built
 
     @property
-    def names(self):
+    def names(self) -> set[str]:
         """Every name that a loss or metric asks for."""
-        bindings = [binding for *_, binding in self.losses + self.own_metrics]
+        bindings = [binding for *_, binding in self.losses]
+        bindings += [binding for _, binding in self.own_metrics]
         return {name for binding in bindings for name in binding.names}
 
     @property
-    def metrics(self):
+    def metrics(self) -> list[keras.Metric]:
         """In the order of the logs."""
         return [
             *(metric for metric, _ in self.own_metrics if self.built),
             *(self.stock.metrics if self.stock else ()),
-            *self.trackers.values(),
-            *self.reported.values(),
+            *self._trackers.values(),
+            *self._reported.values(),
         ]
 
     @property
-    def variables(self):
+    def variables(self) -> list[keras.Variable]:
         """The variables of all metrics."""
         return [v for metric in self.metrics for v in metric.variables]
 
-    def given(self, x, y, y_pred, sample_weight):
-        """The values that may be asked for, by name."""
-        training = self.step.get("training", False)
-        # Keras builds with `training=False`, whatever comes after.
-        building = "reports" not in self.step
-        one = self.one_weight[training] or (self.one_weight[True] and building)
-        if one:
+    @property
+    def sees_whole(self) -> bool:
+        """Whether a loss or metric of ours is among them."""
+        return bool(self.losses or self.own_metrics)
+
+    def given(
+        self, step: Step, x: Any, y: Any, y_pred: Any, sample_weight: Any
+    ) -> dict[str, Any]:
+        """The values that may be asked for, by name.
+
+        Args:
+            step: `Step`.
+            x: Inputs.
+            y: Labels.
+            y_pred: Structure of outputs.
+            sample_weight: Weights, as Keras gives them.
+        """
+        shares = self.shares_sample_weight
+        if shares[step.training] or (shares[True] and step.is_building):
             sample_weight = next(iter(keras.tree.flatten(sample_weight)), None)
-        weighed = training or building
+        weighed = step.training or step.is_building
         return {
             "x": x,
             "y_true": y,
             "y_pred": y_pred,
             "sample_weight": sample_weight,
             "class_weight": self.class_weight if weighed else None,
-            "training": training,
+            "training": step.training,
         }
 
-    def __call__(self, y, y_pred, sample_weight=None):
-        given = self.given(self.step.get("x"), y, y_pred, sample_weight)
+    def __call__(self, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        step = steps.current(self) or Step()
+        given = self.given(step, step.x, y, y_pred, sample_weight)
+        # The variables have the values that the gradient is taken by.
         given.update(by_path(self.model, self.names))
         total, parts = None, {}
         if self.stock is not None:
@@ -95,31 +135,38 @@ class Compiled:
                 total = value if total is None else total + value
         if not self.built:
             self._build(parts, given)
-        self._track(parts, structures.count_rows(given))
+        rows = structures.count_rows(given)
+        self._track(parts, step.reports or (), rows)
         return total
 
-    def _stock_part(self, y, y_pred, sample_weight):
-        """Keras's loss, and beside ours what of it the logs show."""
-        value = self._stock_loss(y, y_pred, sample_weight)
-        if not self.losses or self.stock.metrics:
-            return value, {}
-        if not self.built:
-            self.stock_weight = _keras.take_loss_weight(self.stock)
-            value = self._stock_loss(y, y_pred, sample_weight)
-        parts = {f"{_keras.stock_loss_name(self.stock)}_loss": value}
-        if self.stock_weight is not None:
-            value = value * self.stock_weight
-        return value, parts
+    def update_metrics(self, given: Mapping[str, Any]) -> None:
+        """Add one batch to the metrics of ours.
 
-    def _stock_loss(self, *data):
-        try:
-            return self.stock(*data)
-        except (ValueError, KeyError, TypeError) as error:
-            self.explain("loss", data[1], error)
-            raise
+        Args:
+            given: Values by name; see `given`.
+        """
+        for metric, binding in self.own_metrics:
+            metric.update(given, binding)
 
-    def explain(self, argument, y_pred, error):
-        """Say how a function sees the whole, where Keras gives it parts."""
+    def unreported(self, step: Step) -> set[str]:
+        """Names in the logs that no layer reported in a step.
+
+        Args:
+            step: `Step`.
+        """
+        seen = {(id(layer), name) for layer, name, _ in step.reports or ()}
+        return {
+            mean.name for key, mean in self._reported.items() if key not in seen
+        }
+
+    def explain(self, argument: str, y_pred: Any, error: Exception) -> None:
+        """Raise how a function sees the whole, where Keras gives it parts.
+
+        Args:
+            argument: String, `"loss"` or `"metrics"`.
+            y_pred: Structure of outputs.
+            error: What the function raised.
+        """
         spec = self.spec.get(argument)
         specs = spec if isinstance(spec, (list, tuple)) else [spec]
         if not structures.is_structure(y_pred) or not any(map(callable, specs)):
@@ -132,6 +179,26 @@ class Compiled:
             f"write keras_jax_ext.{whole[argument]}(fn)."
         ) from error
 
+    def _stock_part(self, y, y_pred, sample_weight):
+        """Keras's loss, and beside ours its part of the logs."""
+        value = self._stock_loss(y, y_pred, sample_weight)
+        if not self.losses or self.stock.metrics:
+            return value, {}
+        if not self.built:
+            self._stock_weight = _keras.take_loss_weight(self.stock)
+            value = self._stock_loss(y, y_pred, sample_weight)
+        parts = {f"{_keras.stock_loss_name(self.stock)}_loss": value}
+        if self._stock_weight is not None:
+            value = value * self._stock_weight
+        return value, parts
+
+    def _stock_loss(self, *data):
+        try:
+            return self.stock(*data)
+        except (ValueError, KeyError, TypeError) as error:
+            self.explain("loss", data[1], error)
+            raise
+
     def _build(self, parts, given):
         """Make the means that the logs show; called in an abstract trace."""
         taken = {m.name for m in self.model.metrics}
@@ -140,53 +207,40 @@ class Compiled:
             metric.name = unique(metric.name, taken)
         alone = len(parts) == 1 and not any("/" in name for name in parts)
         if not alone or (self.stock and self.stock.metrics and self.losses):
-            self.trackers = {
+            self._trackers = {
                 name: keras.metrics.Mean(name=unique(name, taken))
                 for name in parts
             }
         for layer in _layers(self.model):
             for name in reports.names(layer) if _reports(layer) else ():
                 mean = keras.metrics.Mean(name=unique(name, taken))
-                self.reported[id(layer), name] = mean
+                self._reported[id(layer), name] = mean
         if self.own_metrics and _keras.in_symbolic_scope():
             self.update_metrics(given)
         self._built = True
 
-    def _track(self, parts, rows):
-        for name, mean in self.trackers.items():
+    def _track(self, parts, reported, rows):
+        for name, mean in self._trackers.items():
             if name not in parts:
                 raise ValueError(
                     "A loss returns the same parts at every step. Received: "
                     f"parts {sorted(parts)}, and {name!r} is missing."
                 )
             mean.update_state(parts[name], sample_weight=rows)
-        if self.trackers and len(parts) > len(self.trackers):
+        if self._trackers and len(parts) > len(self._trackers):
             raise ValueError(
                 "A loss returns the same parts at every step. Received: "
-                f"parts {sorted(parts)}, and at first {list(self.trackers)}."
+                f"parts {sorted(parts)}, and at first {list(self._trackers)}."
             )
-        for layer, name, value in self.step.get("reports", ()):
-            if (id(layer), name) not in self.reported:
+        for layer, name, value in reported:
+            if (id(layer), name) not in self._reported:
                 raise ValueError(
                     "A reported value must be known when training begins. "
                     f"Received: name={name!r} from {layer.name!r}, first seen "
                     "inside a step. Report it whatever `training` is."
                 )
-            mean = self.reported[id(layer), name]
+            mean = self._reported[id(layer), name]
             mean.update_state(value, sample_weight=rows)
-
-    def silent(self):
-        """Names in the logs that no layer reported in this step."""
-        reports = self.step.get("reports", ())
-        seen = {(id(layer), name) for layer, name, _ in reports}
-        return {
-            mean.name for key, mean in self.reported.items() if key not in seen
-        }
-
-    def update_metrics(self, given):
-        """Add one batch to the metrics of ours."""
-        for metric, binding in self.own_metrics:
-            metric.update(given, binding)
 
 
 def _layers(model):
@@ -206,17 +260,27 @@ def _reports(layer):
     return isinstance(layer, reports.Reports)
 
 
-def by_path(model, names, step=None):
-    """`parameters` and `states` as dicts by path, where they are asked for."""
+def by_path(
+    model: Any, names: set[str], step: Step | None = None
+) -> dict[str, dict[str, Any]]:
+    """`parameters` and `states` as dicts by path, where they are asked for.
+
+    Args:
+        model: The model.
+        names: Names that are asked for.
+        step: `Step` that holds the values. Defaults to `None`, the values of
+            the variables.
+    """
     groups = {
         "parameters": model.trainable_variables,
         "states": model.non_trainable_variables,
     }
+    held = {} if step is None or step.is_building else step._asdict()
     given = {}
     for group, variables in groups.items():
         if group not in names:
             continue
-        values = [v.value for v in variables] if not step else step[group]
+        values = held[group] if held else [v.value for v in variables]
         taken: set[str] = set()
         given[group] = {
             unique(v.path, taken): value

@@ -2,13 +2,17 @@
 
 import functools
 import inspect
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from keras_jax_ext import _keras, optimizers
 from keras_jax_ext._loop import fit as loop
-from keras_jax_ext._loop.memo import notes
-from keras_jax_ext._loop.modes import PREDICT, TEST, TRAIN
+from keras_jax_ext._loop.fusing import fuses
+from keras_jax_ext._loop.memo import memo
+from keras_jax_ext._loop.modes import PREDICT, TEST, TRAIN, Mode
+from keras_jax_ext._loop.source import Source
 from keras_jax_ext._loop.turns import in_turn
+from keras_jax_ext._loop.validation import Validation, split
 from keras_jax_ext._training import compiling, optax_step, specs
 from keras_jax_ext._training.guard import guarded, last_good_state
 from keras_jax_ext.optimizers._optax_optimizer import (
@@ -40,27 +44,27 @@ class Trainer(_keras.TrainingMode):
     @property
     def steps_per_execution(self) -> int:
         """Integer, steps between two calls of a callback's batch hooks."""
-        return notes(self).steps_per_execution
+        return memo(self).steps_per_execution
 
     @steps_per_execution.setter
     def steps_per_execution(self, value: Any) -> None:
-        notes(self).set_steps(value)
+        memo(self).set_steps(value)
 
     # Compile.
 
     @_keras.untracked
     def compile(
         self,
-        optimizer="rmsprop",
-        loss=None,
-        loss_weights=None,
-        metrics=None,
-        weighted_metrics=None,
-        run_eagerly=False,
-        steps_per_execution="auto",
-        jit_compile="auto",
-        auto_scale_loss=True,
-    ):
+        optimizer: Any = "rmsprop",
+        loss: Any = None,
+        loss_weights: Any = None,
+        metrics: Any = None,
+        weighted_metrics: Any = None,
+        run_eagerly: bool = False,
+        steps_per_execution: int | str = "auto",
+        jit_compile: bool | str = "auto",
+        auto_scale_loss: bool = True,
+    ) -> None:
         """Configure the model for training, as `keras.Model.compile`.
 
         Example:
@@ -106,15 +110,16 @@ class Trainer(_keras.TrainingMode):
                 **stock,
             )
 
-    def get_compile_config(self):
-        """What `compile_from_config` needs, losses and metrics of ours too.
+    def get_compile_config(self) -> dict[str, Any] | None:
+        """The arguments of `compile`, for `compile_from_config`.
 
         Returns:
-            Dict.
+            Dict; `None` before `compile`.
         """
-        return compiling.config(self, super().get_compile_config())
+        written = super().get_compile_config()
+        return compiling.config(self, written, self._loads_as_stock)
 
-    def compile_from_config(self, config):
+    def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compile as `get_compile_config` says.
 
         Args:
@@ -134,23 +139,23 @@ class Trainer(_keras.TrainingMode):
     @in_turn
     def fit(
         self,
-        x=None,
-        y=None,
-        batch_size=None,
-        epochs=1,
-        verbose="auto",
-        callbacks=None,
-        validation_split=0.0,
-        validation_data=None,
-        shuffle=True,
-        class_weight=None,
-        sample_weight=None,
-        initial_epoch=0,
-        steps_per_epoch=None,
-        validation_steps=None,
-        validation_batch_size=None,
-        validation_freq=1,
-    ):
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: str | int = "auto",
+        callbacks: Any = None,
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        shuffle: bool | str = True,
+        class_weight: Mapping[int, float] | None = None,
+        sample_weight: Any = None,
+        initial_epoch: int = 0,
+        steps_per_epoch: int | None = None,
+        validation_steps: int | None = None,
+        validation_batch_size: int | None = None,
+        validation_freq: Any = 1,
+    ) -> keras.callbacks.History:
         """Train the model, as `keras.Model.fit`.
 
         Args:
@@ -178,30 +183,57 @@ class Trainer(_keras.TrainingMode):
         """
         arguments = {k: v for k, v in locals().items() if k in _FIT}
         _keras.check_compiled(self, "fit")
-        compiling.note_shared_weight(self, y, sample_weight, training=True)
-        arguments["class_weight"] = compiling.keep_class_weight(
-            self, class_weight
+        compiling.note_shared_sample_weight(
+            self, y, sample_weight, training=True
         )
-        if not loop.fuses(self, TRAIN, verbose):
-            # Who replaces Keras's `fit` may look for what its user gave.
+        class_weight = compiling.keep_class_weight(self, class_weight)
+        if not fuses(self, TRAIN, verbose):
+            arguments["class_weight"] = class_weight
+            # A tool that replaces Keras's `fit` may look for what was given.
             given = {k: v for k, v in arguments.items() if v is not _FIT[k]}
             return super().fit(x, y, **given)
         with last_good_state(self):
-            return loop.fit(self, x, y, **arguments)
+            epochs = loop.capped(epochs)
+            data, validation_data = split(
+                (x, y, sample_weight), validation_split, validation_data
+            )
+            source = Source(
+                self,
+                *data,
+                steps=steps_per_epoch,
+                batch_size=batch_size,
+                shuffle=shuffle,
+                class_weight=class_weight,
+            )
+            validation = Validation(
+                validation_data,
+                validation_batch_size or batch_size,
+                validation_steps,
+                validation_freq,
+            )
+            return loop.fit(
+                self,
+                source,
+                validation,
+                epochs=epochs,
+                initial_epoch=initial_epoch,
+                callbacks=callbacks,
+                verbose=verbose,
+            )
 
     @in_turn
     def evaluate(
         self,
-        x=None,
-        y=None,
-        batch_size=None,
-        verbose="auto",
-        sample_weight=None,
-        steps=None,
-        callbacks=None,
-        return_dict=False,
-        **kwargs,
-    ):
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        verbose: str | int = "auto",
+        sample_weight: Any = None,
+        steps: int | None = None,
+        callbacks: Any = None,
+        return_dict: bool = False,
+        **kwargs: Any,
+    ) -> Any:
         """Losses and metrics over some data, as `keras.Model.evaluate`.
 
         Args:
@@ -219,21 +251,17 @@ class Trainer(_keras.TrainingMode):
             As Keras.
         """
         _keras.check_compiled(self, "evaluate")
-        compiling.note_shared_weight(self, y, sample_weight, training=False)
+        compiling.note_shared_sample_weight(
+            self, y, sample_weight, training=False
+        )
         with optimizers.evaluation_weights(self), last_good_state(self):
-            iterator = None
+            source = None
             if kwargs.get("_use_cached_eval_dataset"):
-                iterator = _keras.cached_iterator(self)
-            elif not kwargs and loop.fuses(self, TEST, verbose):
-                iterator = loop.iterate(
-                    self,
-                    x,
-                    y,
-                    sample_weight,
-                    batch_size=batch_size,
-                    steps=steps,
-                )
-            if not isinstance(iterator, _keras.EpochIterator):
+                source = memo(self).validation
+            elif not kwargs and fuses(self, TEST, verbose):
+                data = x, y, sample_weight
+                source = Source(self, *data, steps=steps, batch_size=batch_size)
+            if source is None:
                 return super().evaluate(
                     x,
                     y,
@@ -245,13 +273,18 @@ class Trainer(_keras.TrainingMode):
                     return_dict,
                     **kwargs,
                 )
-            logs = loop.evaluate(self, iterator, verbose, callbacks)
+            logs = loop.evaluate(self, source, verbose, callbacks)
         return logs if return_dict else _keras.in_order(self, logs)
 
     @in_turn
     def predict(
-        self, x, batch_size=None, verbose="auto", steps=None, callbacks=None
-    ):
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        verbose: str | int = "auto",
+        steps: int | None = None,
+        callbacks: Any = None,
+    ) -> Any:
         """Outputs for all of some data, as `keras.Model.predict`.
 
         Args:
@@ -265,21 +298,21 @@ class Trainer(_keras.TrainingMode):
             NumPy arrays, in the structure of the outputs.
         """
         with optimizers.evaluation_weights(self), last_good_state(self):
-            if not self.built or not loop.fuses(self, PREDICT, verbose):
+            if not self.built or not fuses(self, PREDICT, verbose):
                 return super().predict(x, batch_size, verbose, steps, callbacks)
-            iterator = loop.iterate(self, x, batch_size=batch_size, steps=steps)
-            return loop.predict(self, iterator, verbose, callbacks)
+            source = Source(self, x, steps=steps, batch_size=batch_size)
+            return loop.predict(self, source, verbose, callbacks)
 
     # One batch.
 
     def train_on_batch(
         self,
-        x,
-        y=None,
-        sample_weight=None,
-        class_weight=None,
-        return_dict=False,
-    ):
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        class_weight: Mapping[int, float] | None = None,
+        return_dict: bool = False,
+    ) -> Any:
         """One update, as `keras.Model.train_on_batch`.
 
         Args:
@@ -297,7 +330,13 @@ class Trainer(_keras.TrainingMode):
             x, y, sample_weight, class_weight, return_dict
         )
 
-    def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
+    def test_on_batch(
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        return_dict: bool = False,
+    ) -> Any:
         """Losses and metrics of a batch, as `keras.Model.test_on_batch`.
 
         Args:
@@ -312,7 +351,7 @@ class Trainer(_keras.TrainingMode):
         with optimizers.evaluation_weights(self):
             return super().test_on_batch(x, y, sample_weight, return_dict)
 
-    def predict_on_batch(self, x):
+    def predict_on_batch(self, x: Any) -> Any:
         """Outputs for a batch, as `keras.Model.predict_on_batch`.
 
         Args:
@@ -326,7 +365,7 @@ class Trainer(_keras.TrainingMode):
 
     # A step, which is traced.
 
-    def train_step(self, state, data):
+    def train_step(self, state: Any, data: Any) -> tuple[Any, Any]:
         """One update, as `keras.Model.train_step`.
 
         Args:
@@ -342,7 +381,7 @@ class Trainer(_keras.TrainingMode):
                 return optax_step.train_step(self, asking, state, data)
             return super().train_step(state, data)
 
-    def test_step(self, state, data):
+    def test_step(self, state: Any, data: Any) -> tuple[Any, Any]:
         """One batch of evaluation, as `keras.Model.test_step`.
 
         Args:
@@ -356,8 +395,13 @@ class Trainer(_keras.TrainingMode):
             return super().test_step(state, data)
 
     def compute_loss(
-        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
-    ):
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
         """The total loss, as `keras.Model.compute_loss`.
 
         Args:
@@ -376,7 +420,9 @@ class Trainer(_keras.TrainingMode):
         with compiling.computing_loss(self, x, training):
             return inner(x, y, y_pred, sample_weight)
 
-    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+    def compute_metrics(
+        self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
+    ) -> dict[str, Any]:
         """Update the metrics and return the logs, as Keras's.
 
         Args:
@@ -394,7 +440,7 @@ class Trainer(_keras.TrainingMode):
 
     # Steps made into functions.
 
-    def make_train_function(self, force=False):
+    def make_train_function(self, force: bool = False) -> None:
         """As Keras's; a step that fails leaves the variables as they were.
 
         Args:
@@ -404,7 +450,7 @@ class Trainer(_keras.TrainingMode):
         optax_step.check(self)
         _make(self, TRAIN, super().make_train_function, force)
 
-    def make_test_function(self, force=False):
+    def make_test_function(self, force: bool = False) -> None:
         """As Keras's; a step that fails leaves the variables as they were.
 
         Args:
@@ -412,7 +458,7 @@ class Trainer(_keras.TrainingMode):
         """
         _make(self, TEST, super().make_test_function, force)
 
-    def make_predict_function(self, force=False):
+    def make_predict_function(self, force: bool = False) -> None:
         """As Keras's; a step that fails leaves the variables as they were.
 
         Args:
@@ -422,7 +468,7 @@ class Trainer(_keras.TrainingMode):
 
     # Calls and copies.
 
-    def __call__(self, *args, **kwargs):
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         outputs = super().__call__(*args, **kwargs)
         _keras.register_dataclasses(outputs)
         return outputs
@@ -444,7 +490,9 @@ _FIT = {
 }
 
 
-def _make(model, mode, make, force):
+def _make(
+    model: Trainer, mode: Mode, make: Callable[..., None], force: bool
+) -> None:
     """Make a guarded step function, and forget the program of the old one."""
     name = f"{mode.name}_function"
     before = getattr(model, name)
@@ -453,7 +501,4 @@ def _make(model, mode, make, force):
     if made is before:
         return
     setattr(model, name, guarded(model, made, mode.name))
-    noted = notes(model)
-    noted.programs.pop(mode, None)
-    noted.paces.pop(mode, None)
-    noted.functions[mode] = inspect.unwrap(made)
+    memo(model).forget(mode, inspect.unwrap(made))

@@ -28,13 +28,13 @@ def loops(monkeypatch):
     A model that runs in Keras's own loop leaves none.
     """
     ran = []
-    epoch = execution.Run.epoch
+    epoch = execution.Executor.epoch
 
     def noting(run, *args, **kwargs):
         last = epoch(run, *args, **kwargs)
         # At its end: a callback may have set its hooks when it began.
-        ran.append((run.mode.name, run.group))
+        ran.append((run.mode.name, run.most_steps))
         return last
 
-    monkeypatch.setattr(execution.Run, "epoch", noting)
+    monkeypatch.setattr(execution.Executor, "epoch", noting)
     return ran

@@ -1,8 +1,8 @@
 """Arrays that somebody changes in place are read anew, as in stock Keras."""
 
 import keras_jax_ext as kje
-from keras_jax_ext import _keras
-from keras_jax_ext._loop.arrays import zeros
+from keras_jax_ext._loop import device
+from keras_jax_ext._loop.device import zeros
 
 import jax
 import keras
@@ -173,13 +173,13 @@ def frozen(array):
 def test_they_are_put_again_only_where_somebody_can_change_them(
     convert, callback, puts, monkeypatch
 ):
-    put, count = _keras.put_whole, []
+    put, count = device.put_whole, []
 
     def counting(data):
         count.extend([1] * (len(jax.tree.leaves(data)) > 1))
         return put(data)
 
-    monkeypatch.setattr(_keras, "put_whole", counting)
+    monkeypatch.setattr(device, "put_whole", counting)
     x, y, _ = map(convert, arrays())
     callbacks = [callback()] if callback else []
     make(kje.Sequential).fit(x, y, epochs=4, callbacks=callbacks, verbose=0)

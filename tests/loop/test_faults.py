@@ -119,8 +119,8 @@ def lose_after(steps, monkeypatch):
     """Let programs take the state and fail, as a device does."""
     call, calls = Program.__call__, []
 
-    def failing(self, state, piece):
-        result = call(self, state, piece)
+    def failing(self, state, span):
+        result = call(self, state, span)
         calls.append(1)
         if len(calls) > steps:
             raise jax.errors.JaxRuntimeError("INTERNAL: the device failed")
@@ -178,10 +178,10 @@ def test_a_step_without_logs_is_waited_for(monkeypatch):
     call, wait = Program.__call__, jax.block_until_ready
     states, awaited = [], []
 
-    def noting(self, state, piece):
+    def noting(self, state, span):
         # Each state has been waited for when the next step begins.
         assert sum(awaited) == len(states)
-        result = call(self, state, piece)
+        result = call(self, state, span)
         states.append(result[2])
         return result
 

@@ -524,7 +524,7 @@ def test_predictions_keep_their_structure():
 
 
 def test_large_predictions_are_kept_in_parts(monkeypatch):
-    monkeypatch.setattr("keras_jax_ext._loop.program.CAPACITY_BYTES", 40)
+    monkeypatch.setattr("keras_jax_ext._loop.program.KEPT_BYTES", 40)
     model = make(Fused)
     predicted = model.predict(X, batch_size=4, verbose=0)
     np.testing.assert_allclose(

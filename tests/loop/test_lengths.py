@@ -76,10 +76,10 @@ SLOW = {"never": (), "always": range(9), "first": (0, 1, 2), "last": (7,)}
 def test_a_source_has_one_program_fast_or_slow(slow, monkeypatch):
     call, kinds = Program.__call__, set()
 
-    def noting(self, state, piece):
-        shapes = [a.shape for a in jax.tree.leaves(piece.data)]
-        kinds.add((type(piece.data), *shapes))
-        return call(self, state, piece)
+    def noting(self, state, span):
+        shapes = [a.shape for a in jax.tree.leaves(span.data)]
+        kinds.add((type(span.data), *shapes))
+        return call(self, state, span)
 
     def source():
         for i in range(9):

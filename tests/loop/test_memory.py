@@ -4,8 +4,8 @@ import gc
 import os
 
 import keras_jax_ext as kje
-from keras_jax_ext._loop import memory
-from keras_jax_ext._loop.arrays import padded, zeros
+from keras_jax_ext._loop import device
+from keras_jax_ext._loop.device import padded, zeros
 
 import jax
 import keras
@@ -96,19 +96,19 @@ class Device:
     [(1000, 0, True), (700, 0, False), (1000, 700, False), (1000, 600, True)],
 )
 def test_data_take_their_share_of_what_is_free(limit, used, fits, monkeypatch):
-    device = Device(bytes_limit=limit, bytes_in_use=used)
-    monkeypatch.setattr(jax, "devices", lambda: [device])
-    assert memory.fits(np.zeros(100, "float32"), 0.5) is fits
+    gpu = Device(bytes_limit=limit, bytes_in_use=used)
+    monkeypatch.setattr(jax, "devices", lambda: [gpu])
+    assert device.fits(np.zeros(100, "float32"), 0.5) is fits
     there = jax.numpy.zeros(10)
-    monkeypatch.setattr(device, "stats", {"bytes_limit": 10})
-    assert memory.fits(there, 0.5)
+    monkeypatch.setattr(gpu, "stats", {"bytes_limit": 10})
+    assert device.fits(there, 0.5)
 
 
 @pytest.fixture
 def fresh_limits():
-    memory.host_memory.cache_clear()
+    device.host_memory.cache_clear()
     yield
-    memory.host_memory.cache_clear()
+    device.host_memory.cache_clear()
 
 
 def test_a_container_may_use_less_than_its_host(
@@ -118,14 +118,14 @@ def test_a_container_may_use_less_than_its_host(
     limit.write_text("4096\n")
     none.write_text("max\n")
     paths = (none, tmp_path / "missing", limit)
-    monkeypatch.setattr(memory, "LIMITS", paths)
-    assert memory.host_memory() == 4096
+    monkeypatch.setattr(device, "LIMITS", paths)
+    assert device.host_memory() == 4096
 
 
 def test_arrays_train_where_the_system_does_not_say_its_memory(
     monkeypatch, fresh_limits
 ):
     monkeypatch.delattr(os, "sysconf")
-    monkeypatch.setattr(memory, "LIMITS", ())
-    assert memory.host_memory() == float("inf")
+    monkeypatch.setattr(device, "LIMITS", ())
+    assert device.host_memory() == float("inf")
     make().fit(X, Y, verbose=0)

@@ -4,9 +4,11 @@ import re
 
 import keras_jax_ext  # noqa: F401 (first: selects the JAX backend)
 from keras_jax_ext import _keras
+from keras_jax_ext._loop import device
 from keras_jax_ext._loop.arrays import Resident
-from keras_jax_ext._loop.batches import Piece, Rows, Single, Stacked
-from keras_jax_ext._loop.program import Pace, Program
+from keras_jax_ext._loop.batches import Rows, Single, Span, Stacked
+from keras_jax_ext._loop.memo import Pace
+from keras_jax_ext._loop.program import Program
 from keras_jax_ext._xla.cpu import rewritten
 
 import jax
@@ -45,7 +47,7 @@ def zeros():
 def test_permuted_rows(width, rest):
     order = np.concatenate([ORDER, np.zeros(5 * 16, "int32")])
     rows = Rows(DATA, jnp.asarray(order), size=5, left=3, width=width)
-    _, last, state = program()(zeros(), Piece(rows, 1, 3 + rest, rest))
+    _, last, state = program()(zeros(), Span(rows, 1, 3 + rest, rest))
     cut = [DATA[ORDER[i : i + 5]] for i in (5, 10, 15)]
     if rest:
         cut.append(DATA[ORDER[20:]])
@@ -77,7 +79,7 @@ def test_small_batches_are_gathered_many_at_once(columns, most, width):
 def test_stacked_batches_and_the_outputs_of_every_step():
     stacked = Stacked(DATA[:20].reshape(4, 5, 2))
     run = program(keeps=True)
-    kept, last, state = run(zeros(), Piece(stacked, 1, 3))
+    kept, last, state = run(zeros(), Span(stacked, 1, 3))
     expected, outputs = by_hand([DATA[5:10], DATA[10:15], DATA[15:20]])
     np.testing.assert_allclose(state[0], expected, rtol=1e-6)
     np.testing.assert_allclose(kept["mean"][:3], outputs, rtol=1e-6)
@@ -90,7 +92,7 @@ def test_permuted_rows_and_the_outputs_of_every_step():
     order = np.concatenate([ORDER, np.zeros(5, "int32")])
     rows = Rows(DATA, jnp.asarray(order), size=5, left=3, width=1)
     run = program(keeps=True)
-    kept, last, state = run(zeros(), Piece(rows, 1, 4, True))
+    kept, last, state = run(zeros(), Span(rows, 1, 4, True))
     cut = [DATA[ORDER[i : i + 5]] for i in (5, 10, 15)]
     expected, outputs = by_hand([*cut, DATA[ORDER[20:]]])
     np.testing.assert_allclose(state[0], expected, rtol=1e-6)
@@ -108,7 +110,7 @@ def test_one_program_serves_any_number_of_steps():
     run = Program(counting, place=lambda batch: batch)
     stacked = Stacked(jnp.asarray(DATA[:20].reshape(4, 5, 2)))
     for steps in (1, 2, 4, 3):
-        run(zeros(), Piece(stacked, 0, steps))
+        run(zeros(), Span(stacked, 0, steps))
     assert traces == [(5, 2)]
 
 
@@ -120,7 +122,7 @@ def test_a_method_is_traced_anew_for_a_new_program():
             return {}, [state[0] - self.rate]
 
     def run():
-        state = new()(zeros(), Piece(Single(DATA[:5]), 0, 1))[2]
+        state = new()(zeros(), Span(Single(DATA[:5]), 0, 1))[2]
         return float(state[0][0])
 
     def new():
@@ -135,7 +137,7 @@ def test_a_method_is_traced_anew_for_a_new_program():
 
 def test_the_state_is_donated():
     state = zeros()
-    program()(state, Piece(Single(DATA[:5]), 0, 1))
+    program()(state, Span(Single(DATA[:5]), 0, 1))
     assert state[0].is_deleted()
 
 
@@ -146,7 +148,7 @@ def test_a_program_that_calls_python_keeps_the_state():
 
     state = zeros()
     run = Program(calling, place=lambda batch: batch)
-    run(state, Piece(Single(DATA[:5]), 0, 1))
+    run(state, Span(Single(DATA[:5]), 0, 1))
     assert run.can_fail
     np.testing.assert_array_equal(state[0], [0, 0])
 
@@ -154,12 +156,12 @@ def test_a_program_that_calls_python_keeps_the_state():
 def test_a_step_that_drops_state_is_an_error():
     run = Program(lambda s, b: ({}, []), place=lambda batch: batch)
     with pytest.raises(ValueError, match="as many state arrays"):
-        run(zeros(), Piece(Single(DATA[:5]), 0, 1))
+        run(zeros(), Span(Single(DATA[:5]), 0, 1))
 
 
-def test_a_piece_is_cut_to_what_a_call_can_keep():
-    parts = list(Piece(None, 2, 7, True).parts(3))
-    assert [(p.start, p.steps, p.rest) for p in parts] == [
+def test_a_span_is_cut_to_what_a_call_can_keep():
+    parts = list(Span(None, 2, 7, True).split(3))
+    assert [(p.start, p.steps, p.has_tail) for p in parts] == [
         (2, 3, False),
         (5, 3, False),
         (8, 1, True),
@@ -294,7 +296,7 @@ def test_a_narrow_product_of_more_axes_has_the_same_values(swap):
 
 def test_a_cpu_takes_arrays_as_they_are_but_for_those_to_be_converted():
     given = {"x": np.ones((4, 2), "float32"), "y": np.ones(4, "int64")}
-    put = _keras.put(given, stacked=False)
+    put = device.put(given, stacked=False)
     assert put["x"] is given["x"]
     assert isinstance(put["y"], jax.Array)
     assert put["y"].dtype == "int32"

@@ -5,7 +5,7 @@ import time
 
 import keras_jax_ext  # noqa: F401 (first: selects the JAX backend)
 from keras_jax_ext._loop.batches import Single, Stacked
-from keras_jax_ext._loop.stream import GROUP, Stream
+from keras_jax_ext._loop.stream import STREAM_BATCHES, Stream
 
 import numpy as np
 import pytest
@@ -18,44 +18,44 @@ def batches(count, size=4):
 
 
 def read(stream, limit=100, steps=None):
-    """The numbers of the batches of all pieces, and the pieces."""
+    """The numbers of the batches of all spans, and the spans."""
     stream.allow(steps)
-    numbers, pieces = [], []
+    numbers, spans = [], []
     while True:
         try:
-            piece = stream.take(limit)
+            span = stream.take(limit)
         except StopIteration:
-            return numbers, pieces
-        pieces.append(piece)
-        for i in range(piece.start, piece.start + piece.steps):
-            numbers.append(int(piece.data.batch(i)[0][0, 0]))
+            return numbers, spans
+        spans.append(span)
+        for i in range(span.start, span.start + span.steps):
+            numbers.append(int(span.data.batch(i)[0][0, 0]))
 
 
-@pytest.mark.parametrize("count", [1, GROUP, 2 * GROUP + 3])
+@pytest.mark.parametrize("count", [1, STREAM_BATCHES, 2 * STREAM_BATCHES + 3])
 @pytest.mark.parametrize("limit", [1, 5, 100])
 def test_every_batch_is_handed_out_once_and_in_order(count, limit):
     stream = Stream(batches(count))
-    numbers, pieces = read(stream, limit)
+    numbers, spans = read(stream, limit)
     assert numbers == list(range(count))
-    assert max(piece.steps for piece in pieces) <= limit
+    assert max(span.steps for span in spans) <= limit
 
 
 def test_a_source_may_fill_the_same_array_again():
     def source():
         rows = np.empty((4, 2), "float32")
-        for i in range(3 * GROUP):
+        for i in range(3 * STREAM_BATCHES):
             rows[:] = i
             yield (rows,)
 
     stream = Stream(source())
-    assert read(stream)[0] == list(range(3 * GROUP))
+    assert read(stream)[0] == list(range(3 * STREAM_BATCHES))
 
 
 def test_batches_that_come_soon_come_together():
-    _, pieces = read(Stream(batches(40)))
-    assert all(isinstance(piece.data, Stacked) for piece in pieces)
-    assert sum(piece.steps for piece in pieces) == 40
-    assert max(piece.steps for piece in pieces) == GROUP
+    _, spans = read(Stream(batches(40)))
+    assert all(isinstance(span.data, Stacked) for span in spans)
+    assert sum(span.steps for span in spans) == 40
+    assert max(span.steps for span in spans) == STREAM_BATCHES
 
 
 def test_slow_and_fast_batches_have_one_shape():
@@ -65,18 +65,20 @@ def test_slow_and_fast_batches_have_one_shape():
                 time.sleep(0.02)
             yield batch
 
-    _, pieces = read(Stream(source()))
-    assert pieces[0].steps == 1
-    assert {piece.data.arrays[0].shape for piece in pieces} == {(GROUP, 4, 2)}
+    _, spans = read(Stream(source()))
+    assert spans[0].steps == 1
+    assert {span.data.arrays[0].shape for span in spans} == {
+        (STREAM_BATCHES, 4, 2)
+    }
 
 
-def test_a_batch_of_another_shape_begins_another_piece():
+def test_a_batch_of_another_shape_begins_another_span():
     source = [*batches(3), *batches(2, size=5), *batches(2)]
-    _, pieces = read(Stream(source))
+    _, spans = read(Stream(source))
     shapes = [
-        piece.data.batch(piece.start)[0].shape[0]
-        for piece in pieces
-        for _ in range(piece.steps)
+        span.data.batch(span.start)[0].shape[0]
+        for span in spans
+        for _ in range(span.steps)
     ]
     assert shapes == [4, 4, 4, 5, 5, 4, 4]
 
@@ -134,9 +136,9 @@ def test_a_batch_that_cannot_be_stacked_goes_alone():
     stream = Stream([(matrix,)] * 2)
     stream.allow(2)
     for _ in range(2):
-        piece = stream.take(9)
-        assert isinstance(piece.data, Single)
-        assert piece.steps == 1
+        span = stream.take(9)
+        assert isinstance(span.data, Single)
+        assert span.steps == 1
 
 
 def test_what_goes_alone_is_copied_too():

@@ -3,7 +3,7 @@
 import inspect
 
 import keras_jax_ext as kje
-from keras_jax_ext._loop.memo import notes
+from keras_jax_ext._loop.memo import memo
 
 import keras
 import numpy as np
@@ -118,7 +118,7 @@ def test_what_a_class_overrides_goes_on_being_called(cls):
     assert own_names == names
     for value, reference in zip(values, expected, strict=True):
         np.testing.assert_allclose(value, reference, rtol=1e-5, atol=1e-6)
-    assert {mode.name for mode in notes(model).programs} >= {"train", "test"}
+    assert {mode.name for mode in memo(model).programs} >= {"train", "test"}
 
 
 def test_an_override_takes_its_own_arguments():

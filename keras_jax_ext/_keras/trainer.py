@@ -1,0 +1,160 @@
+"""The parts of Keras's trainer that our own `fit` still relies on.
+
+The loop itself is in `_loop/`. Replaced by: a public epoch iterator, and a
+public hook around a step.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+# ruff: isort: off
+# Whether a callback's hook is Keras's empty one. No public counterpart.
+from keras.src.utils import is_default as is_default
+
+# Python floats from the logs of a step. No public counterpart.
+from keras.src.utils.python_utils import (
+    pythonify_logs as pythonify_logs,
+)
+# ruff: isort: on
+
+from keras_jax_ext._keras.reading import EpochIterator
+
+
+def build(model: Any, iterator: EpochIterator) -> None:
+    """Build what `fit` and `evaluate` need, from one batch of the data."""
+    # Keras 3.16 renamed the method that decides whether there is need.
+    builder = getattr(model, "_maybe_symbolic_build", model._symbolic_build)
+    builder(iterator=iterator)
+
+
+def write(variable: Any, array: Any) -> None:
+    """Set a variable to an array that a compiled step made for it.
+
+    `variable.assign` converts and checks for 5 us each, more than a small
+    model's whole step; the array has the variable's shape, type and layout.
+    """
+    variable._value = array
+
+
+def written(variable: Any) -> Any:
+    """The array that `write` or an assignment has put into a variable."""
+    return variable._value
+
+
+def check_compiled(model: Any, method: str) -> None:
+    """Raise unless the model is compiled, with Keras's message."""
+    model._assert_compile_called(method)
+
+
+def cached_iterator(model: Any) -> EpochIterator | None:
+    """Keras's iterator over the validation data of the running `fit`."""
+    return getattr(model, "_eval_epoch_iterator", None)
+
+
+def cache_iterator(
+    model: Any, x: Any, y: Any, sample_weight: Any, *, batch_size, steps
+) -> None:
+    """Make Keras's iterator over the validation data of the running `fit`."""
+    model._eval_epoch_iterator = EpochIterator(
+        x,
+        y,
+        sample_weight,
+        batch_size=batch_size,
+        steps_per_epoch=steps,
+        steps_per_execution=model.steps_per_execution,
+    )
+
+
+def forget_iterator(model: Any) -> None:
+    """Drop the iterator over the validation data."""
+    model._eval_epoch_iterator = None
+
+
+def replaced(method: str) -> str | None:
+    """The module whose function stands in place of one of Keras's.
+
+    Tools that log runs replace `keras.Model.fit`; theirs has to be called.
+
+    Args:
+        method: String, the name of a method of `keras.Model`.
+
+    Returns:
+        String, or `None` if the method is Keras's own.
+    """
+    function = getattr(keras.Model, method)
+    # Not `__module__`, which `functools.wraps` copies.
+    found = getattr(function, "__globals__", {}).get("__name__", "another")
+    return None if found.startswith("keras.") else found
+
+
+def should_validate(model: Any, epoch: int, frequency: Any) -> bool:
+    """Whether an epoch is followed by validation."""
+    return model._should_eval(epoch, frequency)
+
+
+def first_epoch(model: Any, initial_epoch: int) -> int:
+    """The epoch to start with: `BackupAndRestore` may have set one."""
+    return model._initial_epoch or initial_epoch
+
+
+def in_order(model: Any, logs: dict[str, Any]) -> list[Any]:
+    """Logs as a list in the order of the model's metrics."""
+    return model._flatten_metrics_in_order(logs)
+
+
+def metrics_result(model: Any, logs: Any) -> dict[str, Any]:
+    """Ask the metrics for their results; `logs` if they have none."""
+    return dict(model._get_metrics_result_or_logs(logs))
+
+
+def hold_state(model: Any, state: dict[str, Any]) -> None:
+    """Let the loop hold the state: a callback that reads the model syncs."""
+    # Past `__setattr__`, which would wrap every list of it in a tracker.
+    vars(model).update(_jax_state=state, _jax_state_synced=False)
+
+
+def held_state(model: Any) -> dict[str, Any] | None:
+    """The state that the loop holds; `None` when the variables have it."""
+    return None if model._jax_state_synced else model._jax_state
+
+
+def own_state(model: Any) -> None:
+    """Say that the variables have the state."""
+    model._jax_state_synced = True
+
+
+def disown_state(model: Any) -> None:
+    """Forget a state that is lost."""
+    model._jax_state = None
+    model._jax_state_synced = True
+
+
+@contextlib.contextmanager
+def unsynced(model: Any) -> Iterator[None]:
+    """Suspend the sync on access of `callback.model`.
+
+    For callbacks that are known not to read variables.
+    """
+    synced = model._jax_state_synced
+    vars(model)["_jax_state_synced"] = True
+    try:
+        yield
+    finally:
+        vars(model)["_jax_state_synced"] = synced
+
+
+def release_state(model: Any) -> None:
+    """Give the state back to the variables."""
+    model.jax_state_sync()
+    disown_state(model)
+
+
+def forget_losses(model: Any) -> None:
+    """Drop the losses of a forward pass whose step did not come to its end.
+
+    The next step would otherwise add them to its own.
+    """
+    model._losses_override = []

@@ -1,0 +1,240 @@
+"""Where arrays live: the backend, shardings, and the memory that is free.
+
+Every question about the device is asked here.
+"""
+
+import functools
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import keras
+import numpy as np
+
+# Files in which Linux says what a container may use: control groups of
+# version 2, and of version 1.
+LIMITS = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
+# JAX shares the memory of a NumPy array that starts at a multiple of this.
+ALIGNMENT = 64
+
+
+def is_cpu() -> bool:
+    """Whether programs run on the CPU, in the memory of NumPy's arrays."""
+    return jax.default_backend() == "cpu"
+
+
+def is_distributed() -> bool:
+    """Whether `keras.distribution` spreads arrays over several devices."""
+    return keras.distribution.distribution() is not None
+
+
+def put(batches: Any, *, stacked: bool) -> Any:
+    """Put arrays where a batch belongs.
+
+    Args:
+        batches: Structure of arrays: one batch, or several of them.
+        stacked: Boolean, whether their first axis counts batches.
+
+    Returns:
+        Structure of arrays that a program can use.
+    """
+    if not is_distributed():
+        return jax.tree.map(_usable, batches)
+    return jax.tree.map(
+        lambda a: jax.device_put(a, _layout(a, int(stacked))), batches
+    )
+
+
+def _usable(array):
+    # On a CPU programs take NumPy's arrays as they are, at a tenth of the
+    # price of `device_put`; but not dtypes that JAX has to convert.
+    converts = not isinstance(array, np.ndarray) or (
+        jax.dtypes.canonicalize_dtype(array.dtype) != array.dtype
+    )
+    return jax.device_put(array) if converts or not is_cpu() else array
+
+
+def put_whole(arrays: Any) -> Any:
+    """Put arrays on every device.
+
+    Args:
+        arrays: Structure of arrays.
+
+    Returns:
+        Structure of JAX arrays.
+    """
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        return jax.device_put(arrays)
+    mesh = distribution.device_mesh.backend_mesh
+    everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    return jax.device_put(arrays, everywhere)
+
+
+def place(batch: Any) -> Any:
+    """Constrain a batch within a program to where `distribution` wants it.
+
+    Args:
+        batch: Structure of arrays or tracers.
+
+    Returns:
+        The batch.
+    """
+    if not is_distributed():
+        return batch
+
+    def constrain(array):
+        return jax.lax.with_sharding_constraint(array, _layout(array, 0))
+
+    return jax.tree.map(constrain, batch)
+
+
+def _layout(array, lead):
+    """The sharding of a batch behind `lead` axes that are not sharded.
+
+    A batch that the devices cannot share evenly is copied to each.
+    """
+    distribution = keras.distribution.distribution()
+    layout = distribution.get_data_layout(array.shape[lead:])
+    sharding = layout.backend_layout
+    axes = sharding.spec + (None,) * (array.ndim - lead - len(sharding.spec))
+    sizes = [
+        sharding.mesh.shape[axis] if axis is not None else 1 for axis in axes
+    ]
+    if any(n % size for n, size in zip(array.shape[lead:], sizes, strict=True)):
+        axes = (None,) * len(axes)
+    spec = jax.sharding.PartitionSpec(*(None,) * lead, *axes)
+    return jax.sharding.NamedSharding(sharding.mesh, spec)
+
+
+def shardings(groups: Sequence[Sequence[Any]]) -> Any:
+    """The shardings of groups of variables, which a step keeps.
+
+    Args:
+        groups: Lists of variables.
+
+    Returns:
+        Tuple of lists of shardings; `None` on one device.
+    """
+    if not is_distributed():
+        return None
+    return tuple([v.value.sharding for v in group] for group in groups)
+
+
+def zeros(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Make NumPy zeros that a CPU device uses without a copy.
+
+    Args:
+        shape: Tuple of integers.
+        dtype: A dtype of NumPy.
+
+    Returns:
+        Array.
+    """
+    dtype = np.dtype(dtype)
+    size = math.prod(shape) * dtype.itemsize
+    memory = np.zeros(size + ALIGNMENT, "uint8")
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + size].view(dtype).reshape(shape)
+
+
+def padded(array: Any, rows: int) -> Any:
+    """Put zeros behind the rows of an array.
+
+    Args:
+        array: Array of shape `(count, ...)`.
+        rows: Integer, the length to reach.
+
+    Returns:
+        Array of shape `(rows, ...)`. An array of JAX is returned as it is: a
+        second copy would take the user's device memory twice.
+    """
+    missing = rows - array.shape[0]
+    if not missing or isinstance(array, jax.Array):
+        return array
+    longer = zeros((rows, *array.shape[1:]), array.dtype)
+    longer[: array.shape[0]] = array
+    return longer
+
+
+def must_stay(batch: Any) -> bool:
+    """Whether stacking a batch on the host would copy it from the device.
+
+    Args:
+        batch: Structure of arrays.
+    """
+    return not is_cpu() and any(
+        isinstance(a, jax.Array) for a in jax.tree.leaves(batch)
+    )
+
+
+def copied(array: Any) -> Any:
+    """Copy an array whose memory somebody else may write to.
+
+    Args:
+        array: Array of any kind.
+
+    Returns:
+        A NumPy array, or `array` itself where nobody can write to it.
+    """
+    # JAX may share the memory of NumPy's arrays. Keras turns SciPy's sparse
+    # arrays into JAX's on the CPU, which share theirs too.
+    dtype = getattr(array, "dtype", None)
+    numbers = getattr(dtype, "kind", None) in ("b", "i", "u", "f", "c", "V")
+    shared = isinstance(array, jax.Array) and {
+        device.platform for device in array.devices()
+    } == {"cpu"}
+    if isinstance(array, np.ndarray) or (shared and numbers):
+        return np.array(array)
+    return array
+
+
+def size_in_bytes(data: Any) -> int:
+    """The bytes of all arrays of a structure.
+
+    Args:
+        data: Structure of arrays.
+    """
+    return sum(a.nbytes for a in jax.tree.leaves(data))
+
+
+def fits(data: Any, fraction: float) -> bool:
+    """Whether arrays take at most a fraction of the device's memory.
+
+    Args:
+        data: Structure of arrays. Those of JAX are on the device already and
+            take nothing.
+        fraction: Float, from 0 to 1.
+    """
+    needed = sum(
+        a.nbytes for a in jax.tree.leaves(data) if not isinstance(a, jax.Array)
+    )
+    stats = jax.devices()[0].memory_stats() or {}
+    total = stats.get("bytes_limit")
+    if total is None:  # A CPU does not say.
+        return needed <= fraction * host_memory()
+    free = total - stats.get("bytes_in_use", 0)
+    return needed <= min(fraction * total, free)
+
+
+@functools.cache
+def host_memory() -> float:
+    """Bytes of memory that this process may use; infinity if unknown."""
+    found = [float("inf")]
+    try:
+        pages = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_PHYS_PAGES")
+        found.append(pages[0] * pages[1])
+    except (AttributeError, OSError, ValueError):  # as on Windows
+        pass
+    for path in LIMITS:
+        try:
+            found.append(int(path.read_text()))
+        except (OSError, ValueError):  # no such file, or it says "max"
+            continue
+    return min(found)

@@ -1,0 +1,177 @@
+"""The data of a `fit`, `evaluate` or `predict`, and how they are read."""
+
+from collections.abc import Callable
+from typing import Any
+
+from keras_jax_ext import _keras
+from keras_jax_ext._loop.arrays import (
+    Arrays,
+    Blocks,
+    Resident,
+    is_plain,
+    program_key,
+)
+from keras_jax_ext._loop.batches import Cursor
+from keras_jax_ext._loop.device import fits
+from keras_jax_ext._loop.epochs import Epochs
+from keras_jax_ext._loop.execution import Executor
+from keras_jax_ext._loop.memo import memo, tell
+from keras_jax_ext._loop.modes import TRAIN
+from keras_jax_ext._loop.stream import Stream
+
+import jax
+import keras
+
+
+class Source:
+    """Data of any kind that Keras takes, and Keras's count of their steps.
+
+    Args:
+        model: The model that they are for.
+        x: Inputs, or a source of batches.
+        y: Labels. Defaults to `None`.
+        sample_weight: Weights. Defaults to `None`.
+        steps: Integer, the steps of an epoch. Defaults to `None`, all.
+        **options: `batch_size`, `shuffle` and `class_weight`, as in `fit`.
+
+    Raises:
+        ValueError: If the data have no batch.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        steps: int | None = None,
+        **options: Any,
+    ):
+        self._model = model
+        self._data = x, y, sample_weight
+        self._options = options
+        # Also yields Keras's own batches, one of which builds the model.
+        self._counter = _keras.EpochIterator(
+            x,
+            y,
+            sample_weight,
+            steps_per_epoch=steps,
+            steps_per_execution=memo(model).steps_per_execution,
+            **options,
+        )
+        self._epochs: Epochs | None = None
+        if self.num_batches == 0:
+            raise ValueError(
+                "An epoch needs at least one batch, and the data have none. "
+                f"Received: shapes {jax.tree.map(_shape, self._data)}."
+            )
+
+    @property
+    def num_batches(self) -> int | None:
+        """Integer, the steps of an epoch; `None` if unknown."""
+        return self._counter.num_batches
+
+    def build(self) -> None:
+        """Build the model from Keras's own first batch.
+
+        Drawing it draws a permutation, exactly as stock Keras does.
+        """
+        if self._epochs is None:
+            _keras.build(self._model, self._counter)
+        else:
+            self._epochs.reset()
+        self._counter.reset()
+
+    def epochs(
+        self,
+        executor: Executor,
+        verbose: Any,
+        *,
+        passes: int = 1,
+        others: tuple[Any, ...] = (),
+    ) -> Epochs:
+        """Choose how to read the data, at the first call.
+
+        Args:
+            executor: `Executor` that reads them.
+            verbose: As in `fit`: whether a line may say why few batches go
+                together.
+            passes: Integer, how many passes are to come. Defaults to 1.
+            others: Data of the user that are read between the passes.
+                Defaults to none.
+
+        Returns:
+            `Epochs`, the same at each call.
+        """
+        if self._epochs is None:
+            begin = self._rows(executor, passes, others)
+            begin = begin or self._stream(executor, verbose)
+            self._epochs = Epochs(self._counter, begin)
+        return self._epochs
+
+    def _stream(self, executor, verbose):
+        adapter, most = self._counter.data_adapter, executor.most_steps
+
+        def say(line):
+            tell(self._model, f"{executor.mode.name}: {line}", verbose)
+
+        return lambda: Stream(adapter.get_jax_iterator(), most, say)
+
+    def _rows(self, executor, passes, others):
+        """A function that begins a pass over arrays; `None` if there is none.
+
+        What is no array is a stream, and so are arrays that go one by one.
+        """
+        adapter, options = self._counter.data_adapter, self._options
+        if not isinstance(adapter, _keras.ArrayDataAdapter):
+            return None
+        arrays = Arrays(adapter, self._data, options.get("class_weight"))
+        can_change = arrays.can_change()
+        if can_change and executor.watched.intrudes:
+            # A change shows in the next batch, as in Keras.
+            return None
+        rows = arrays.read()
+        if not is_plain(rows):
+            return None
+        if executor.mode is not TRAIN:
+            return _blocks(arrays, rows, can_change, adapter.batch_size)
+        if not fits(rows, self._model.resident_fraction):
+            return None
+        size = min(adapter.batch_size, jax.tree.leaves(rows)[0].shape[0])
+        steps = passes * (self.num_batches or 1)
+        if not executor.program.takes(*program_key(rows, size), steps):
+            return None
+        foreign = any(map(_runs_code, others))
+
+        def again():
+            asks = can_change and (foreign or executor.may_change_data())
+            return arrays.read() if asks else None
+
+        shuffle = options.get("shuffle", False)
+        most = executor.most_steps
+        return Resident(adapter, rows, shuffle, most, again).open
+
+
+def _blocks(arrays, rows, can_change, size) -> Callable[[], Cursor]:
+    fresh = [rows]
+
+    def begin():
+        if can_change and not fresh:
+            return Blocks(arrays.read(), size)
+        return Blocks(fresh.pop() if can_change else rows, size)
+
+    return begin
+
+
+def _shape(array):
+    return getattr(array, "shape", None)
+
+
+def _runs_code(data):
+    """Whether reading some data runs code of the user."""
+    return data is not None and not all(
+        isinstance(array, jax.Array) or hasattr(array, "__array__")
+        for array in keras.tree.flatten(data)
+        if array is not None
+    )
