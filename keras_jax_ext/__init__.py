@@ -12,9 +12,6 @@ from keras_jax_ext._inline.scope import inline
 from keras_jax_ext.layers import Layer
 from keras_jax_ext.models import Model, Sequential, extend
 
-if TYPE_CHECKING:
-    from keras_jax_ext import callbacks, optax
-
 __all__ = [
     "Layer",
     "Model",
@@ -31,11 +28,15 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    # Imported when first asked for: optax takes a third of a second.
-    if name in ("callbacks", "optax"):
-        return importlib.import_module(f"keras_jax_ext.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if TYPE_CHECKING:
+    from keras_jax_ext import callbacks, optax
+else:  # a type checker would take any name for one that it finds
+
+    def __getattr__(name: str) -> Any:
+        # Imported when first asked for: optax takes a third of a second.
+        if name in ("callbacks", "optax"):
+            return importlib.import_module(f"keras_jax_ext.{name}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

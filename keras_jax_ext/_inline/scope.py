@@ -184,28 +184,28 @@ class InlineClass:
         cls = self.__wrapped__
         return declare(cls, args, kwargs, cls)
 
-    def __mro_entries__(self, bases):
+    def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[type]:
         return (self.__wrapped__,)
 
-    def __instancecheck__(self, instance):
+    def __instancecheck__(self, instance: Any) -> bool:
         return isinstance(instance, self.__wrapped__)
 
-    def __subclasscheck__(self, subclass):
+    def __subclasscheck__(self, subclass: type) -> bool:
         return issubclass(subclass, self.__wrapped__)
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self.__wrapped__, name)
 
-    def __eq__(self, other):
+    def __eq__(self, other: object) -> bool:
         return self.__wrapped__ is getattr(other, "__wrapped__", other)
 
-    def __hash__(self):
+    def __hash__(self) -> int:
         return hash(self.__wrapped__)
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return inline, (self.__wrapped__,)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<inline {self.__module__}.{self.__qualname__}>"
 
 
