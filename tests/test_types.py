@@ -77,3 +77,7 @@ if TYPE_CHECKING:
 """
     found = ["f(x)", "f", "A.__init__(z)", "A.g", "h(names)"]
     assert list(untyped(ast.parse(source))) == found
+
+
+def test_type_checkers_may_read_the_package():
+    assert (PACKAGE / "py.typed").is_file()

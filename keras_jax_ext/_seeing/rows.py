@@ -1,7 +1,6 @@
 """Trace a model on shapes, and collect one row for each of its layers."""
 
 import contextlib
-import copy
 import dataclasses
 import re
 from typing import Any
@@ -10,7 +9,7 @@ from keras_jax_ext import _keras
 from keras_jax_ext._by_name import structures
 from keras_jax_ext._inline import shapes
 from keras_jax_ext._inline.arguments import DeclarationError
-from keras_jax_ext._inline.frame import declarations
+from keras_jax_ext._inline.declarations import declarations, remember
 from keras_jax_ext._seeing import calls
 
 import jax
@@ -130,7 +129,7 @@ def _sized(inputs, size):
 @contextlib.contextmanager
 def _unchanged_on_failure(model, x):
     """Explain a failure, and leave every layer as it was."""
-    undo = [_remember(layer) for layer in [model, *_keras.sublayers(model)]]
+    undo = [remember(layer) for layer in [model, *_keras.sublayers(model)]]
     try:
         yield
     except BaseException as error:
@@ -141,19 +140,6 @@ def _unchanged_on_failure(model, x):
         ):
             raise
         raise _cannot(model, _spelled(x), error) from error
-
-
-def _remember(layer):
-    restore = _keras.snapshot(layer)
-    declared = vars(layer).get("_declarations")
-    before = declared and {k: copy.copy(v) for k, v in vars(declared).items()}
-
-    def undo():
-        restore()
-        if declared:
-            vars(declared).update(before)
-
-    return undo
 
 
 def _cannot(model, received, error):
