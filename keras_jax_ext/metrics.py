@@ -127,7 +127,7 @@ class Function(Metric):
 
     @property
     def variables(self) -> list[keras.Variable]:
-        """Those of the means, which are in a dict that Keras does not track."""
+        """The variables of the means, which are made where Keras tracks none."""
         return [v for mean in self._means.values() for v in mean.variables]
 
     def reset_state(self) -> None:
@@ -198,7 +198,7 @@ class On(Metric):
 
     @property
     def variables(self) -> list[keras.Variable]:
-        """Those of the Keras metric, once its class is known."""
+        """The variables of the Keras metric, once its class is known."""
         return [] if self.stock is None else self.stock.variables
 
     def reset_state(self) -> None:

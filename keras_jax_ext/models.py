@@ -233,7 +233,7 @@ class _Extension(Trainer, Summary, keras.Model):
 
 @functools.cache
 def _extended(cls):
-    """Make a subclass of `cls` that trains as `Model` does, of the same name.
+    """Make a subclass of `cls`, of the same name, that trains as `Model` does.
 
     `cls` comes first, so that its own methods are still called, and their
     `super()` finds ours.
