@@ -127,7 +127,7 @@ class Function(Metric):
 
     @property
     def variables(self) -> list[keras.Variable]:
-        """The variables of the means, which are made where Keras tracks none."""
+        """The variables of the means, which Keras does not track."""
         return [v for mean in self._means.values() for v in mean.variables]
 
     def reset_state(self) -> None:
