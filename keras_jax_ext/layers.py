@@ -20,6 +20,8 @@ from keras_jax_ext._seeing import reports
 import jax
 import keras
 
+__all__ = ["Layer"]
+
 # Keras's metaclass is `type`, except in NNX mode. Ours also derives from
 # ABCMeta, so that a layer may be abstract.
 _KerasMeta = type(keras.Layer)
@@ -193,12 +195,10 @@ class Layer(reports.Reports, keras.Layer, metaclass=_InlineMeta):
         self._declare_from(*shapes.from_file(config["call"]))
 
     def save_own_variables(self, store: Any) -> None:
-        """As `keras.Layer.save_own_variables`; adds a checksum to the file."""
         super().save_own_variables(store)
         _keras.sign(store)
 
     def load_own_variables(self, store: Any) -> None:
-        """As `keras.Layer.load_own_variables`; checks the whole file first."""
         files.load(self, store, super().load_own_variables)
 
     @classmethod

@@ -11,6 +11,8 @@ from keras_jax_ext._by_name.mirror import mirror
 import jax
 import keras
 
+__all__ = ["GlobalL1", "GlobalL1L2", "GlobalL2", "Loss", "on"]
+
 _REDUCTIONS = (
     "sum_over_batch_size",
     "mean",

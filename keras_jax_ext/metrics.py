@@ -11,6 +11,8 @@ from keras_jax_ext._by_name.mirror import mirror
 import jax
 import keras
 
+__all__ = ["Function", "Metric", "on"]
+
 
 @keras.saving.register_keras_serializable("keras_jax_ext.metrics")
 class Metric(keras.metrics.Metric):

@@ -1,8 +1,11 @@
 """The floors: a module imports lower ones, and one folder knows Keras."""
 
 import ast
+import inspect
+import textwrap
 from pathlib import Path
 
+import keras
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "keras_jax_ext"
@@ -127,6 +130,69 @@ def test_no_modules_of_a_folder_import_each_other(folder):
 def test_one_folder_knows_the_private_modules_of_keras(path):
     private = [n for n in imports(path) if n.startswith("keras.src")]
     assert floor_of(path) == "_keras" or private == []
+
+
+def classes_of_keras():
+    """The classes of Keras that ours derive from, or are given."""
+    found = [keras.Model, keras.Sequential, keras.losses.Loss, keras.Metric]
+    found += [keras.optimizers.Optimizer, keras.Variable]
+    found += [c for c in vars(keras.callbacks).values() if inspect.isclass(c)]
+    every = {base for cls in found for base in cls.__mro__}
+    return [cls for cls in every if cls.__module__.startswith("keras.")]
+
+
+def is_private(name):
+    return name.startswith("_") and name != "_" and not name.startswith("__")
+
+
+def private_names(cls):
+    """What a class defines, sets or takes under an underscore."""
+    for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(cls)))):
+        if isinstance(node, ast.FunctionDef):
+            yield node.name
+        elif isinstance(node, ast.Attribute) and isinstance(
+            node.ctx, ast.Store
+        ):
+            yield node.attr
+        elif isinstance(node, ast.arg):
+            yield node.arg
+
+
+@pytest.fixture(scope="module")
+def private():
+    """Every underscore name of Keras's classes."""
+    every = (n for cls in classes_of_keras() for n in private_names(cls))
+    return set(filter(is_private, every))
+
+
+def used_names(source):
+    """Names of attributes, methods, arguments, and entries of `vars(...)`."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute):
+            yield node.attr
+        elif isinstance(node, ast.ClassDef):
+            yield from (n.name for n in node.body if hasattr(n, "name"))
+        elif isinstance(node, ast.keyword):
+            yield node.arg
+        elif isinstance(node, ast.Constant):
+            yield node.value
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_one_folder_knows_the_private_names_of_keras(path, private):
+    if floor_of(path) != "_keras":
+        assert private & set(used_names(path.read_text())) == set()
+
+
+def test_the_check_of_private_names_sees_each_form(private):
+    assert {"_value", "_symbolic_build", "_jax_state", "_model"} <= private
+    for form in (
+        "model._symbolic_build()",
+        "class A(keras.Model):\n    def _symbolic_build(self): ...",
+        "vars(model)['_symbolic_build']",
+        "f(_symbolic_build=True)",
+    ):
+        assert "_symbolic_build" in set(used_names(form))
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)

@@ -83,6 +83,7 @@ from keras_jax_ext._keras.structures import (
     register_dataclasses as register_dataclasses,
 )
 from keras_jax_ext._keras.reading import (
+    CACHED as CACHED,
     ArrayDataAdapter as ArrayDataAdapter,
     EpochIterator as EpochIterator,
     share_epoch as share_epoch,

@@ -1,4 +1,4 @@
-"""Whether a layer trains: what a running call hands to the layers in it."""
+"""Whether a layer trains: the values that a call hands to its layers."""
 
 import contextlib
 import inspect
@@ -12,39 +12,41 @@ from keras_jax_ext._keras.declaring import (
 )
 from keras_jax_ext._keras.mixing import Mixin
 
-# Private, the register in which Keras keeps the context of a running call.
+# Private, Keras's register for the context of the running call.
 # Replaced by: nothing public.
 _REGISTER = "current_call_ctx"
 
 
 class CallContext:
-    """What a running call was given (`training`...), for the layers in it.
+    """The values (`training`...) that a running call hands to its layers.
 
-    Stands for Keras's own, which holds one value for the whole tree of calls:
-    there, a layer called with `training=False` also switches off the layers
+    It takes the place of Keras's own, which holds one value for the whole tree
+    of calls: a layer called with `training=False` also switches off the layers
     that are called after it. Here each call hands its values to the layers
     within it alone.
     """
 
-    # Keras asks which layer ends the context. It is ended where it was begun.
+    # Keras asks which layer ends the context. Ours ends where it began.
     entry_layer = None
 
     def __init__(self, **values: Any):
-        self._latest = values  # of the call that was prepared last
-        self._within: dict[Any, dict[str, Any]] = {}  # by the scope of a call
+        # The values of the call that was prepared last.
+        self._latest = values
+        # The values handed to the layers of a call, by its name scope.
+        self._within: dict[Any, dict[str, Any]] = {}
 
     def get_value(self, name: str, default: Any = None) -> Any:
         """The value that the layer around the next call was given."""
         return self._inherited().get(name, default)
 
     def set_value(self, name: str, value: Any) -> None:
-        """Note what the next call is given."""
+        """Note a value that the next call is given."""
         self._inherited()
         self._latest = {**self._latest, name: value}
 
     def _inherited(self):
-        # A layer's scope is first seen here by the first layer called in it.
-        # What was noted last before that is what the layer itself was given.
+        # The first layer that is called in a scope sees it first. The values
+        # noted last before that are those of the layer around it.
         return self._within.setdefault(running_scope(), self._latest)
 
 

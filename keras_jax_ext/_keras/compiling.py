@@ -1,16 +1,18 @@
-"""What compiled losses, metrics and optimizers need."""
+"""Keras's compiled losses and metrics, and where an optimizer's state is."""
 
 import inspect
+from collections.abc import Callable
+from typing import Any
 
 import keras
 
 # ruff: isort: off
-# What a Keras loss does after its `call`: mask, weights, reduction.
+# Masks, weights and reduces, as a Keras loss does after its `call`.
 from keras.src.losses.loss import (
     reduce_weighted_values as reduce_weighted_values,
 )
 
-# "accuracy" and "crossentropy" mean a class that depends on the shapes.
+# Resolve "accuracy" and "crossentropy", whose class depends on the shapes.
 from keras.src.trainers.compile_utils import (
     get_loss as get_loss,
     get_metric as get_metric,
@@ -25,14 +27,15 @@ from keras.src.utils.tracking import (
 from keras_jax_ext._keras.declaring import get_global_attribute
 
 
-def layout_for(shape, variable=None):
-    """Where an optimizer's variable lives, or `None` without a distribution.
+def layout_for(shape: Any, variable: Any = None) -> Any:
+    """The layout of an optimizer's variable; `None` without a distribution.
 
     Args:
         shape: Tuple of integers, the shape of the new variable.
-        variable: The model's variable that it belongs to, if any. One of the
-            same shape gives its layout; anything else is replicated, since the
-            rules of a `LayoutMap` are about the model's variables.
+        variable: The model's variable that it belongs to, if any. If it has
+            the same shape, the new one takes its layout. Any other is
+            replicated, since the rules of a `LayoutMap` are about the model's
+            variables.
     """
     if variable is not None and tuple(variable.shape) == tuple(shape):
         # Private, as in Keras's own `add_variable_from_reference`; replaced
@@ -47,7 +50,15 @@ def layout_for(shape, variable=None):
     return keras.distribution.TensorLayout(axes, distribution.device_mesh)
 
 
-def update_metrics(model, metrics_variables, loss, x, y, y_pred, sample_weight):
+def update_metrics(
+    model: Any,
+    metrics_variables: Any,
+    loss: Any,
+    x: Any,
+    y: Any,
+    y_pred: Any,
+    sample_weight: Any,
+) -> tuple[dict[str, Any], Any]:
     """Update the metrics of a step, as a pure function.
 
     Returns:
@@ -60,7 +71,7 @@ def update_metrics(model, metrics_variables, loss, x, y, y_pred, sample_weight):
     )
 
 
-def check_one_output(loss):
+def check_one_output(loss: Any) -> None:
     """Refuse a loss that stock Keras calls once for each output."""
     scopes = get_global_attribute("name_scope_stack")
     scope = scopes[-1] if scopes else None
@@ -76,10 +87,11 @@ def check_one_output(loss):
     loss._scope = scope
 
 
-def clear_compiled(model):
-    """Empty the slots of `compile`; returns the way back.
+def clear_compiled(model: Any) -> Callable[[], None]:
+    """Empty the slots of `compile`, so that `loss=None` leaves no old loss.
 
-    Stock Keras keeps the old loss when compiled again with `loss=None`.
+    Returns:
+        A function that fills them again.
     """
     names = ("_compile_loss", "_compile_metrics", "loss")
     before = {name: vars(model).get(name) for name in names}
@@ -87,35 +99,35 @@ def clear_compiled(model):
     return lambda: vars(model).update(before)
 
 
-def compiled_loss(model):
+def compiled_loss(model: Any) -> Any:
     """The object behind `compile(loss=)`, or `None`."""
     return model._compile_loss
 
 
-def set_compiled_loss(model, compiled):
+def set_compiled_loss(model: Any, compiled: Any) -> None:
     """Put another object behind `compile(loss=)`."""
     vars(model)["_compile_loss"] = compiled
 
 
-def stock_loss_name(compiled):
+def stock_loss_name(compiled: Any) -> str:
     """The name of the first loss of a built `CompileLoss`."""
     return compiled._flat_losses[0].loss.name
 
 
-def take_loss_weight(compiled):
+def take_loss_weight(compiled: Any) -> Any:
     """Take the weight of the only loss out of a built `CompileLoss`."""
     (only,) = compiled._flat_losses
     compiled._flat_losses = [only._replace(loss_weights=None)]
     return only.loss_weights
 
 
-def stock_metric_names(model):
-    """The names that the metrics of Keras have in the logs, once built."""
+def stock_metric_names(model: Any) -> list[str]:
+    """The names of Keras's metrics in the logs, once they are built."""
     compiled = model._compile_metrics
     return list(compiled.result()) if compiled and compiled.built else []
 
 
-def compiled_step(function):
+def compiled_step(function: Any) -> Any:
     """The jitted step inside a step function of Keras's, or `None`."""
     # Keras keeps it in a closure; replaced by: a public hook around a step.
     nonlocals = inspect.getclosurevars(function).nonlocals
@@ -128,12 +140,12 @@ def compiled_step(function):
     return None
 
 
-def restore_state(model, state, kind):
-    """Give a model's variables the values that a failed step was given.
+def restore_state(model: Any, state: Any, kind: str) -> bool:
+    """Give a model's variables the values from before a failed step.
 
     Args:
         model: The model whose step failed.
-        state: What the step received: lists of arrays, in Keras's order.
+        state: Lists of arrays, as the step received them.
         kind: String, `"train"`, `"test"` or `"predict"`.
 
     Returns:

@@ -1,7 +1,9 @@
-"""What inline declaration needs: scopes, names, tracking, lost variables."""
+"""Scopes, names and tracked state of Keras's layers."""
 
 import collections
 import contextlib
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +17,8 @@ from keras.src.backend.common.global_state import (
     set_global_attribute,
 )
 
-# Whether variables are made for real or only traced; the scope classes are
-# public, these questions are not.
+# Whether variables are made or only traced. The classes of scopes are public,
+# these two questions are not.
 from keras.src.backend.common.stateless_scope import (
     in_stateless_scope,
 )
@@ -30,8 +32,8 @@ from keras.src.backend.common.masking import (
     set_keras_mask as set_keras_mask,
 )
 
-# What `keras.Model(inputs, outputs)` really makes, and what a subclass of ours
-# must be registered as to be found in a file.
+# `keras.Model(inputs, outputs)` makes a `Functional`. A subclass of ours is
+# registered under the same name, by which a file finds it.
 from keras.src.models.functional import (
     Functional as Functional,
 )
@@ -40,7 +42,7 @@ from keras.src.models.model import (
 )
 from keras.src.saving import object_registration
 
-# Marks a method as "not written by the user", which Keras asks of `build`.
+# Marks a method as not written by the user, which Keras asks about `build`.
 from keras.src.utils.python_utils import default as default
 
 # Keras's own spelling of a class as a name (`conv2d`, not `conv2_d`).
@@ -50,22 +52,22 @@ from keras.src.utils.naming import (
 # ruff: isort: on
 
 
-def in_trace():
+def in_trace() -> bool:
     """Whether JAX traces here, so that new values are only symbols."""
     return isinstance(jnp.add(0, 0), jax.core.Tracer)
 
 
-def in_compiled_step():
+def in_compiled_step() -> bool:
     """Whether a trace takes the values of variables from outside."""
     return in_stateless_scope() and not in_symbolic_scope() and in_trace()
 
 
-def is_eager():
+def is_eager() -> bool:
     """Whether variables made here get their values at once."""
     return not in_stateless_scope() and not in_trace()
 
 
-def running_scope():
+def running_scope() -> Any:
     """The innermost name scope of a layer: it builds or is called.
 
     Those that a user opens with `keras.name_scope` belong to no layer.
@@ -74,14 +76,14 @@ def running_scope():
     return next((s for s in reversed(scopes) if s.caller is not None), None)
 
 
-def running_layer():
+def running_layer() -> Any:
     """The layer that builds or is called, or `None`."""
     scope = running_scope()
     return scope and scope.caller
 
 
-def uninitialized_variables():
-    """Variables made under a stateless scope, still without a value."""
+def uninitialized_variables() -> list[keras.Variable]:
+    """Variables made under a stateless scope that have no value yet."""
     return list(get_global_attribute("uninitialized_variables") or ())
 
 
@@ -96,53 +98,57 @@ def _swapped(name, value):
         set_global_attribute(name, before)
 
 
-def fresh_names():
+def fresh_names() -> contextlib.AbstractContextManager[None]:
     """Count automatic names from zero, so that they repeat exactly."""
     return _swapped("object_name_uids", collections.defaultdict(int))
 
 
-def no_call_context():
+def no_call_context() -> contextlib.AbstractContextManager[None]:
     """Hide the enclosing layer call, whose `training` a trace would change."""
     return _swapped("current_call_ctx", None)
 
 
-def sublayers(layer, recursive=True):
+def sublayers(layer: Any, recursive: bool = True) -> list[Any]:
     """The layers that `layer` tracks, itself left out."""
     return layer._flatten_layers(include_self=False, recursive=recursive)
 
 
-def has_value(variable):
-    """Whether a variable made under a stateless scope has its value yet."""
+def has_value(variable: Any) -> bool:
+    """Whether a variable has its value, which a stateless scope delays."""
     return variable._value is not None
 
 
-def stored_dtype(variable):
+def stored_dtype(variable: Any) -> Any:
     """The dtype a variable is kept in, also under mixed precision."""
     return variable._dtype
 
 
-def own_variables(layer):
+def own_variables(layer: Any) -> list[keras.Variable]:
     """The variables that `layer` itself holds, not its sublayers."""
     return layer._trainable_variables + layer._non_trainable_variables
 
 
-def unlock(layer):
+def unlock(layer: Any) -> None:
     """Let a built layer track more state; Keras locks it in `build`."""
     layer._tracker.unlock()
 
 
-def track(layer, sublayer):
+def track(layer: Any, sublayer: Any) -> None:
     """Let `layer` track `sublayer` without an attribute of its own."""
     layer._tracker.track(sublayer)
 
 
-def lock(layer):
+def lock(layer: Any) -> None:
     """Close what `unlock` opened, with Keras's own message."""
     layer._lock_state()
 
 
-def snapshot(layer):
-    """Remember attributes and tracked state; returns the way back."""
+def snapshot(layer: Any) -> Callable[[], None]:
+    """Remember the attributes and the tracked state of a layer.
+
+    Returns:
+        A function that restores them.
+    """
     attributes = dict(vars(layer))
     tracker = layer._tracker
     locked = tracker.locked
@@ -166,7 +172,7 @@ class PathName(keras.Layer):
     of a class would have other paths than the first.
     """
 
-    def _path_name(self):
+    def _path_name(self) -> str:
         raise NotImplementedError
 
     def _open_name_scope(self):
@@ -182,10 +188,10 @@ class PathName(keras.Layer):
         return variable
 
 
-def register_like(cls, original):
+def register_like(cls: Any, original: type) -> None:
     """Save and pickle instances of `cls` under the name of `original`."""
-    # Private, what unpickles a model of any class; bound to `cls`, which no
-    # module has, it cannot be pickled. Replaced by: a public function.
+    # Private, unpickles a model of any class. Bound to `cls`, which is in no
+    # module, it could not be pickled. Replaced by: a public function.
     cls._unpickle_model = staticmethod(keras.Model._unpickle_model)
     names = object_registration.GLOBAL_CUSTOM_NAMES
     if original in names:

@@ -20,6 +20,10 @@ from keras.src.trainers.data_adapters.array_slicing import (
 )
 # ruff: isort: on
 
+# The argument by which `fit` tells `evaluate` to go on with the validation
+# data of the last epoch, which a user's own `evaluate` hands on.
+CACHED = "_use_cached_eval_dataset"
+
 
 def share_epoch(adapter: Any, other: Any) -> None:
     """Let another adapter shuffle as this one would now.

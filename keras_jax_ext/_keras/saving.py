@@ -1,8 +1,9 @@
-"""What Keras's saver writes for a model, and what a file has."""
+"""The arrays that Keras's saver writes for a model, and those of a file."""
 
 import json
 import os
 import zlib
+from typing import Any
 
 import h5py
 import keras
@@ -52,8 +53,10 @@ class _Visited(set):
         super().add(item)
 
 
-def saved_shapes(layer: keras.Layer, path: str):
-    """What the saver would write for `layer`, optimizers left out.
+def saved_shapes(
+    layer: keras.Layer, path: str
+) -> tuple[dict[str, dict[str, Any]], dict[str, keras.Layer]]:
+    """The arrays that the saver would write for `layer`, without optimizers.
 
     Args:
         layer: The layer.
@@ -75,7 +78,7 @@ def saved_shapes(layer: keras.Layer, path: str):
     return recorder.shapes, by_path
 
 
-def loader_of(layer: keras.Layer):
+def loader_of(layer: keras.Layer) -> type:
     """The class whose `load_own_variables` reads for `layer`, past ours."""
     for cls in type(layer).__mro__:
         ours = cls.__module__.startswith("keras_jax_ext.")
@@ -84,22 +87,22 @@ def loader_of(layer: keras.Layer):
     raise AssertionError("unreachable")
 
 
-def is_store(store):
-    """Whether `store` is of an HDF5 file that is read, and not a dict."""
+def is_store(store: Any) -> bool:
+    """Whether `store` reads an HDF5 file: Keras also hands over dicts."""
     return isinstance(store, saving_lib.H5IOStore) and store.mode == "r"
 
 
-def entry_of(store):
+def entry_of(store: Any) -> str:
     """The path that a store was asked for last."""
     return store._h5_entry_path or ""
 
 
-def file_shapes(store):
+def file_shapes(store: Any) -> dict[str, Any] | None:
     """The shapes of the arrays of a file, by key by path.
 
     Returns:
-        Dict; shapes are `None` of a file in shards, of which not all are
-        open; `None` if the paths are those of an older Keras.
+        Dict. The shapes of a file in shards are `None`, since not all are
+        open. `None` if an older Keras wrote the paths.
     """
     shards = getattr(store, "sharding_config", None)
     if shards is not None:
@@ -130,7 +133,7 @@ def _arrays(file):
     return sorted(found, key=lambda pair: pair[0])
 
 
-def write_class(filepath, cls: type):
+def write_class(filepath: Any, cls: type) -> None:
     """Name `cls` in a legacy file, which has the name of Keras's class.
 
     Layers below the model are named as they are registered; only the model's
@@ -146,7 +149,7 @@ def write_class(filepath, cls: type):
             file.attrs["model_config"] = json.dumps(config).encode()
 
 
-def sign(store):
+def sign(store: Any) -> None:
     """Have a checksum written when the store of a file is closed."""
     if type(store) is not saving_lib.H5IOStore or entry_of(store):
         return
@@ -160,8 +163,11 @@ def sign(store):
     vars(store)["close"] = signed_close
 
 
-def is_whole(store):
-    """Whether the arrays of a file are those that were written, if known."""
+def is_whole(store: Any) -> bool:
+    """Whether the arrays of a file are those that were written.
+
+    `True` for a file without a checksum.
+    """
     if type(store) is not saving_lib.H5IOStore:
         return True
     if store.archive is not None and not _is_whole_archive(store.archive):

@@ -7,8 +7,12 @@ import jax
 import optree
 
 
-def register_dataclasses(structure):
-    """Let JAX and `keras.tree` look into the dataclasses of a structure."""
+def register_dataclasses(structure: Any) -> None:
+    """Let JAX and `keras.tree` look into the dataclasses of a structure.
+
+    Args:
+        structure: Nested dicts, lists, tuples and dataclasses.
+    """
     children: Any
     if isinstance(structure, dict):
         children = structure.values()
@@ -36,7 +40,7 @@ def _register(instance):
         return [getattr(value, name) for name in names], None
 
     def unflatten(_, children):
-        # Not the constructor: it may check what a trace cannot know.
+        # Not by the constructor, which may check values: a trace has none.
         value = object.__new__(cls)
         for name, child in zip(names, children, strict=True):
             object.__setattr__(value, name, child)

@@ -4,14 +4,15 @@ import _thread
 import contextlib
 import signal
 import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
-# Seconds after which an interrupt that nobody could hear is sent again.
-AGAIN = 0.01
+# Seconds after which an interrupt is sent again that would be swallowed.
+RETRY_SECONDS = 0.01
 
 
 def _send():
-    """Interrupt the main thread, also while it sleeps where that is known."""
+    """Interrupt the main thread; on POSIX also while it sleeps."""
     if hasattr(signal, "pthread_kill"):
         main: Any = threading.main_thread().ident
         signal.pthread_kill(main, signal.SIGINT)
@@ -25,21 +26,21 @@ class Interrupts:
     A compiled step takes the old weights' buffers and returns new ones. An
     interrupt between the return and the assignment would lose both.
 
-    A context manager: Python's handler is replaced once for a whole `fit`, not
-    for each step, and only where a thread may do so.
+    A context manager: it replaces Python's handler once for a whole `fit`, not
+    for each step, and only in the main thread, where Python allows it.
 
     Args:
-        deaf: Functions with a bare `except:`, which would swallow the
-            interrupt: it is sent again until they have returned.
+        deaf: Functions with a bare `except:`, which swallow an interrupt. It
+            is sent again until they have returned.
     """
 
-    def __init__(self, *deaf):
+    def __init__(self, *deaf: Callable[..., Any]):
         self._deaf = {function.__code__ for function in deaf}
         self._before: Any = None
         self._held = False
-        self._pending = None
+        self._pending: Any = None
 
-    def __enter__(self):
+    def __enter__(self) -> "Interrupts":
         before = signal.getsignal(signal.SIGINT)
         main = threading.current_thread() is threading.main_thread()
         if main and callable(before):
@@ -47,8 +48,8 @@ class Interrupts:
             signal.signal(signal.SIGINT, self._receive)
         return self
 
-    def __exit__(self, *_):
-        # Not over a handler that a callback has set to stay.
+    def __exit__(self, *_: Any) -> None:
+        # A callback may have set a handler of its own, which stays.
         if self._before and signal.getsignal(signal.SIGINT) == self._receive:
             signal.signal(signal.SIGINT, self._before)
 
@@ -56,7 +57,7 @@ class Interrupts:
         if self._held:
             self._pending = number, frame
         elif self._is_deaf(frame):
-            threading.Timer(AGAIN, _send).start()
+            threading.Timer(RETRY_SECONDS, _send).start()
         else:
             self._before(number, frame)
 
@@ -68,8 +69,8 @@ class Interrupts:
         return False
 
     @contextlib.contextmanager
-    def held(self):
-        """Defer an interrupt to the end of the block."""
+    def held(self) -> Iterator[None]:
+        """Defer an interrupt until the block has ended."""
         self._held = True
         try:
             yield

@@ -48,7 +48,7 @@ class Source:
         steps: int | None = None,
         **options: Any,
     ):
-        self._model = model
+        self.model = model
         self._data = x, y, sample_weight
         self._options = options
         # Also yields Keras's own batches, one of which builds the model.
@@ -78,7 +78,7 @@ class Source:
         Drawing it draws a permutation, exactly as stock Keras does.
         """
         if self._epochs is None:
-            _keras.build(self._model, self._counter)
+            _keras.build(self.model, self._counter)
         else:
             self._epochs.reset()
         self._counter.reset()
@@ -114,7 +114,7 @@ class Source:
         adapter, most = self._counter.data_adapter, executor.most_steps
 
         def say(line):
-            tell(self._model, f"{executor.mode.name}: {line}", verbose)
+            tell(self.model, f"{executor.mode.name}: {line}", verbose)
 
         return lambda: Stream(adapter.get_jax_iterator(), most, say)
 
@@ -136,7 +136,7 @@ class Source:
             return None
         if executor.mode is not TRAIN:
             return _blocks(arrays, rows, can_change, adapter.batch_size)
-        if not fits(rows, self._model.resident_fraction):
+        if not fits(rows, self.model.resident_fraction):
             return None
         size = min(adapter.batch_size, jax.tree.leaves(rows)[0].shape[0])
         steps = passes * (self.num_batches or 1)

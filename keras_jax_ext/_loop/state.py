@@ -24,27 +24,27 @@ class State:
     """
 
     def __init__(self, model: Any, mode: Mode, interrupts: Interrupts):
-        self._model, self._mode = model, mode
+        self.model, self._mode = model, mode
         self._interrupts = interrupts
-        self._variables: list[list[Any]] = []
+        self._groups: list[list[Any]] = []
         # Whether the variables have the values of the state that is held.
         self._is_shown = False
 
     def take(self) -> tuple[Any, ...]:
         """The state for the next execution: a list of arrays for each group."""
-        held = _keras.held_state(self._model)
+        held = _keras.held_state(self.model)
         if held is not None and not (self._is_shown and self._differs(held)):
             return tuple(held.values())
         # The first execution, or a callback looked and has written since.
         self._is_shown = False
-        _keras.own_state(self._model)
-        self._variables = state_variables(self._model, self._mode)
-        return tuple([v.value for v in group] for group in self._variables)
+        _keras.own_state(self.model)
+        self._groups = state_variables(self.model, self._mode)
+        return tuple([v.value for v in group] for group in self._groups)
 
     def hold(self, state: tuple[Any, ...]) -> None:
         """Keep the state that an execution returned."""
         named = dict(zip(self._mode.state, state, strict=True))
-        _keras.hold_state(self._model, named)
+        _keras.hold_state(self.model, named)
         self._is_shown = False
 
     def show(self) -> None:
@@ -52,20 +52,20 @@ class State:
 
         Code that reaches a variable past `callback.model` does not sync it.
         """
-        held = _keras.held_state(self._model)
+        held = _keras.held_state(self.model)
         if held is not None and not self._is_shown:
             self._write(held)
             self._is_shown = True
 
     def sync(self) -> None:
         """Give the variables the state that the last execution left."""
-        held = _keras.held_state(self._model)
+        held = _keras.held_state(self.model)
         if held is None or (self._is_shown and self._differs(held)):
-            _keras.own_state(self._model)
+            _keras.own_state(self.model)
             return
         with self._interrupts.held():
             self._write(held)
-            _keras.own_state(self._model)
+            _keras.own_state(self.model)
 
     def reset_metrics(self, values: list[Any] | None) -> None:
         """Reset the metrics, in the state that is held too.
@@ -74,7 +74,7 @@ class State:
             values: Arrays, the metrics' variables after a reset; `None` if
                 only the metrics know.
         """
-        model = self._model
+        model = self.model
         if values is None or self._is_shown:
             self.sync()
         if values is None:
@@ -93,7 +93,7 @@ class State:
     def unread(self) -> Iterator[None]:
         """Within the block nobody reads the variables, so none is written."""
         # Cut short, it would leave variables that only seem to have the state.
-        with self._interrupts.held(), _keras.unsynced(self._model):
+        with self._interrupts.held(), _keras.unsynced(self.model):
             yield
 
     def _write(self, held):
@@ -108,5 +108,5 @@ class State:
         )
 
     def _pairs(self, held):
-        for group, values in zip(self._variables, held.values(), strict=True):
+        for group, values in zip(self._groups, held.values(), strict=True):
             yield from zip(group, values, strict=True)

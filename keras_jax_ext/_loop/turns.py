@@ -4,7 +4,7 @@ import contextlib
 import functools
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -16,7 +16,7 @@ class BusyError(RuntimeError):
 
 
 class _Turns:
-    """Who runs a model: names of methods, within each other."""
+    """Who runs a model: the names of nested methods, and their thread."""
 
     def __init__(self):
         self.changed = threading.Condition()
@@ -25,7 +25,7 @@ class _Turns:
         self.reading = False
 
 
-# Not kept by the model: locks are neither copied nor pickled.
+# Kept outside of the model, which is copied and pickled: locks are not.
 _turns: Any = weakref.WeakKeyDictionary()
 _making = threading.Lock()
 
@@ -79,7 +79,7 @@ def _turn(model, name):
 
 
 def _check_other(turns, name):
-    """Do not wait for what may take hours, or may wait for this thread."""
+    """Raise rather than wait for hours, or for a thread that waits for this."""
     if "fit" in turns.running or turns.reading:
         raise BusyError(
             "A model that trains belongs to the thread that trains it, and "
@@ -91,8 +91,12 @@ def _check_other(turns, name):
 
 
 @contextlib.contextmanager
-def reading(model: Any):
-    """Say that the code of a source runs until the end of the block."""
+def reading(model: Any) -> Iterator[None]:
+    """Note that the code of a source runs within the block.
+
+    Args:
+        model: The model that reads the source.
+    """
     turns = _turns_of(model)
     before, turns.reading = turns.reading, True
     try:

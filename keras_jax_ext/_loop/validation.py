@@ -63,8 +63,8 @@ class Validation(NamedTuple):
             sample_weight=sample_weight,
             callbacks=callbacks,
             return_dict=True,
-            _use_cached_eval_dataset=True,
             **given,
+            **{_keras.CACHED: True},
         )
         return {f"val_{name}": value for name, value in logs.items()}
 

@@ -1,4 +1,4 @@
-"""What callbacks may do: act on batches, or on anything."""
+"""What the callbacks of a run may do: act on batches, read, change data."""
 
 import ast
 import dis
@@ -13,11 +13,11 @@ from keras_jax_ext._loop.modes import Mode
 import keras
 
 CallbackList = keras.callbacks.CallbackList
-# Callbacks that never look at the model's variables.
+# Callbacks that never read the model's variables.
 READS_NO_WEIGHTS = keras.callbacks.History, keras.callbacks.ProgbarLogger
 # With `save_freq="epoch"` their batch hooks do nothing.
 SAVERS = keras.callbacks.ModelCheckpoint, keras.callbacks.BackupAndRestore
-# What a function that does nothing compiles to.
+# The operations of a function that does nothing.
 IDLE = {"RESUME", "NOP", "LOAD_CONST", "RETURN_CONST", "RETURN_VALUE"}
 
 
@@ -27,7 +27,12 @@ def _hooks(mode):
 
 
 def overrides(callback: Any, mode: Mode) -> bool:
-    """Whether a callback has batch hooks of its own."""
+    """Whether a callback has batch hooks of its own.
+
+    Args:
+        callback: A Keras callback.
+        mode: `Mode`.
+    """
     return any(
         not _keras.is_default(getattr(callback, name))
         for name in _hooks(mode.name)
@@ -35,7 +40,11 @@ def overrides(callback: Any, mode: Mode) -> bool:
 
 
 def acts_on_epochs(callback: Any) -> bool:
-    """Whether the batch hooks of a callback that saves do nothing."""
+    """Whether a callback saves by epoch, with batch hooks that do nothing.
+
+    Args:
+        callback: A Keras callback.
+    """
     return _saves_epochs(callback) and all(
         _is_idle(getattr(callback, name), callback)
         for mode in ("train", "test", "predict")
@@ -62,7 +71,7 @@ def _is_idle(hook, callback):
 
 
 def _passes_on_to_nothing(code, callback):
-    """Whether all that a hook does is to call an empty method of another.
+    """Whether a hook only calls an empty method of another object.
 
     KerasTuner's hooks call those of the tuner, which users may override.
     """
@@ -78,7 +87,7 @@ def _passes_on_to_nothing(code, callback):
 
 @functools.lru_cache(maxsize=256)
 def _only_call(code):
-    """`("tuner", "on_batch_end")` if `self.tuner.on_batch_end(...)` is all."""
+    """`("tuner", "on_batch_end")` for a body `self.tuner.on_batch_end(...)`."""
     try:
         source = textwrap.dedent(inspect.getsource(code))
         (definition,) = ast.parse(source).body
@@ -108,7 +117,7 @@ def _only_call(code):
 
 
 def _is_plain(node):
-    """Whether computing a value calls nothing, as far as its text shows."""
+    """Whether the text of an expression calls nothing."""
     plain = ast.Name, ast.Attribute, ast.Constant, ast.expr_context
     return all(isinstance(each, plain) for each in ast.walk(node))
 
@@ -140,7 +149,11 @@ def watches_batches(callback: Any, mode: Mode) -> bool:
 
 
 def is_known(callback: Any) -> bool:
-    """Whether a callback is Keras's or ours: it changes no data."""
+    """Whether a callback is Keras's or ours, which change no data.
+
+    Args:
+        callback: A Keras callback.
+    """
     module = type(callback).__module__
     own = any(name.startswith("on_") for name in vars(callback))
     return module.startswith(("keras.", "keras_jax_ext.")) and not own
@@ -150,9 +163,9 @@ class Watch(NamedTuple):
     """What the callbacks of a run may do.
 
     Attributes:
-        weights_unread: Boolean, whether none looks at the model.
+        weights_unread: Boolean, whether none reads the model.
         no_batch_hooks: Boolean, whether none has batch hooks.
-        watchers: Names of those that must be called after each step.
+        watchers: Names of callbacks that must be called after each step.
         meddles: Boolean, whether one may change the data between epochs.
         intrudes: Boolean, whether one may change them between batches.
     """
@@ -165,7 +178,12 @@ class Watch(NamedTuple):
 
     @classmethod
     def of(cls, callbacks: Any, mode: Mode) -> "Watch":
-        """Ask a `CallbackList`; a list of another class may do anything."""
+        """Ask a `CallbackList`; a list of another class may do anything.
+
+        Args:
+            callbacks: The list.
+            mode: `Mode`.
+        """
         if type(callbacks) is not CallbackList:
             return cls(False, False, (type(callbacks).__name__,), True, True)
         every = callbacks.callbacks

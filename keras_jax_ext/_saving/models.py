@@ -131,7 +131,6 @@ class Saved(_keras.Mixin):
             super().load_weights(filepath, skip_mismatch, **kwargs)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
-        """As `keras.Model.compile_from_config`."""
         super().compile_from_config(config)
         compiled = self.compiled and self.optimizer is not None
         declarations(self).compiled_from_file = compiled

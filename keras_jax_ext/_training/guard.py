@@ -45,8 +45,8 @@ def guarded(
     """
     compiled = _keras.compiled_step(function)
     several = model.steps_per_execution > 1
-    # Of several steps each is copied and awaited, whatever they call. Flax's
-    # jit, which Keras uses in NNX mode, does not show what it traced.
+    # With several steps in a call, always copy and wait. In NNX mode the
+    # jitted step is Flax's, which does not expose its jaxpr.
     asks = compiled and not several and not keras.config.is_nnx_enabled()
     calls_back = None if asks else False
 
@@ -58,11 +58,11 @@ def guarded(
             if calls_back is None:
                 data = next(iterator)
                 iterator = itertools.chain([data], iterator)
-                # The step itself finds this trace again.
+                # The step below reuses this trace.
                 jaxpr = compiled.trace(state, data).jaxpr
                 calls_back = calls_python(jaxpr.jaxpr)
             if several or calls_back or checks_values():
-                # These may fail when the buffers are already given away.
+                # Such a step may fail after it has taken the buffers.
                 kept = _copy(state)
             result = function(state, iterator)
             if several or calls_back:

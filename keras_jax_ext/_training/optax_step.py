@@ -52,8 +52,8 @@ def train_step(model: Any, asking: list[Any], state: Any, data: Any) -> Any:
     ids = [id(v) for v in model.trainable_variables]
 
     def value_fn(changed):
-        # Same batch, same seeds and statistics as the step itself: what
-        # this evaluation would change in them is dropped.
+        # The same batch, seeds and statistics as the step itself; changes
+        # that this evaluation makes to them are dropped.
         values = zip(ids, trainable, strict=True)
         return compute([changed.get(i, v) for i, v in values])[1][0]
 

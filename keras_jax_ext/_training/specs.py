@@ -1,7 +1,12 @@
-"""What the arguments of `compile` hold: specs of Keras, and ours."""
+"""Sorts the arguments of `compile`: specs for Keras, and ours."""
+
+from typing import Any
 
 from keras_jax_ext._by_name import entries
-from keras_jax_ext._by_name.binding import takes_labels_and_outputs
+from keras_jax_ext._by_name.binding import (
+    Binding,
+    takes_labels_and_outputs,
+)
 from keras_jax_ext._by_name.naming import free_name
 from keras_jax_ext.losses import Loss
 from keras_jax_ext.metrics import Function, Metric, On
@@ -15,11 +20,11 @@ SPECS = {"loss", "metrics", "weighted_metrics"}
 class Kept(keras.losses.Loss):
     """The specs of an extended model, in a file that stock Keras can load."""
 
-    def __init__(self, specs):
+    def __init__(self, specs: dict[str, Any]):
         super().__init__(name="kept")
         self.specs = specs
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Any, y_pred: Any) -> Any:
         """Refuse: only a model of ours can call these losses."""
         raise ValueError(
             "This model was saved with losses of the whole output, and was "
@@ -27,12 +32,12 @@ class Kept(keras.losses.Loss):
             "keras_jax_ext.extend(model): it is compiled again as it was."
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The specs, serialized."""
         return {"specs": keras.saving.serialize_keras_object(self.specs)}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> "Kept":
         """Deserialize the specs."""
         return cls(entries.read("kept losses", config, "specs", _are_specs))
 
@@ -41,8 +46,12 @@ def _are_specs(value):
     return isinstance(value, dict) and value.keys() <= SPECS
 
 
-def from_file(config):
-    """The arguments of `compile` that a file holds."""
+def from_file(config: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of `compile` that a file holds.
+
+    Args:
+        config: Dict, from `get_compile_config()`.
+    """
     whole = {"compile_config": config}
     given = entries.read("a model", whole, "compile_config", _is_dict)
     if isinstance(given.get("loss"), Kept):
@@ -82,8 +91,14 @@ def _has_ours(spec):
     )
 
 
-def split_losses(spec, loss_weights):
-    """Separate what Keras compiles from the losses that are ours.
+def split_losses(
+    spec: Any, loss_weights: Any
+) -> tuple[Any, list[tuple[str, Loss, Binding]]]:
+    """Separate the losses of Keras from ours.
+
+    Args:
+        spec: `loss`, as in `compile`.
+        loss_weights: As in `compile`.
 
     Returns:
         The stock spec or `None`, and a list of `(log name, loss, binding)`.
@@ -123,8 +138,16 @@ def _is_flat(top):
     return not any(isinstance(s, (dict, list, tuple)) for s in top)
 
 
-def split_metrics(spec, weighted):
-    """Separate what Keras compiles from the metrics that are ours."""
+def split_metrics(spec: Any, weighted: bool) -> tuple[Any, list[Metric]]:
+    """Separate the metrics of Keras from ours.
+
+    Args:
+        spec: `metrics` or `weighted_metrics`, as in `compile`.
+        weighted: Boolean, whether sample weights count.
+
+    Returns:
+        The stock spec or `None`, and a list of our metrics.
+    """
     if not _has_ours(spec):
         return spec, []
     if not isinstance(spec, (list, tuple)):
@@ -150,15 +173,24 @@ def split_metrics(spec, weighted):
     return stock or None, ours
 
 
-def unique(name, taken):
-    """`name`, or with the first free number; it is taken then."""
+def unique(name: str, taken: set[str]) -> str:
+    """Take `name`, or the first free one of `name_1`, `name_2`...
+
+    Args:
+        name: String.
+        taken: Names that are not free; the result is added.
+    """
     free = free_name(name, taken)
     taken.add(free)
     return free
 
 
-def renamed(metrics):
-    """Give repeated metrics the names that Keras gives repeated ones."""
+def renamed(metrics: list[Metric]) -> list[Metric]:
+    """Give repeated metrics the names that Keras gives repeated ones.
+
+    Args:
+        metrics: List of metrics, which are renamed.
+    """
     taken: set[str] = set()
     for metric in metrics:
         metric.name = unique(metric.name, taken)

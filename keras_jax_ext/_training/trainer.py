@@ -256,7 +256,7 @@ class Trainer(_keras.TrainingMode):
         )
         with optimizers.evaluation_weights(self), last_good_state(self):
             source = None
-            if kwargs.get("_use_cached_eval_dataset"):
+            if kwargs.get(_keras.CACHED):
                 source = memo(self).validation
             elif not kwargs and fuses(self, TEST, verbose):
                 data = x, y, sample_weight

@@ -1,18 +1,19 @@
-"""Convolutions that stay fast inside a compiled loop on a CPU. JAX only.
+"""Convolutions that stay fast inside a compiled loop on a CPU.
 
-XLA brings convolutions into the layout of its fast CPU kernels in the main
-computation of a program only, not in the body of a loop (seen in jaxlib 0.10
-to 0.12). The gradients of a convolution arrive in other layouts, and took 40
+XLA gives convolutions the layout of its fast CPU kernels in the main
+computation of a program, and not in the body of a loop (seen in jaxlib 0.10 to
+0.12). The gradients of a convolution arrive in other layouts, and took 40
 to 70 times longer inside a loop. Transposing first costs next to nothing.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 from jax import lax
 
 
-def channels_last(equation):
+def channels_last(equation: Any) -> Callable[..., Any]:
     """The same convolution, computed with channels last.
 
     Args:

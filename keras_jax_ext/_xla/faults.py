@@ -5,8 +5,12 @@ from typing import Any
 import jax
 
 
-def calls_python(jaxpr):
-    """Whether a program calls back into Python, and so can fail midway."""
+def calls_python(jaxpr: Any) -> bool:
+    """Whether a program calls back into Python, and so can fail midway.
+
+    Args:
+        jaxpr: The program, as JAX traced it.
+    """
     for equation in jaxpr.eqns:
         if "callback" in equation.primitive.name:
             return True
@@ -17,14 +21,14 @@ def calls_python(jaxpr):
     return False
 
 
-def checks_values():
-    """Whether JAX raises for a NaN or an infinity, after the program."""
+def checks_values() -> bool:
+    """Whether JAX raises for a NaN or an infinity when a program ends."""
     config: Any = jax.config
     return config.jax_debug_nans or config.jax_debug_infs
 
 
 def disables_jit() -> bool:
-    """Whether JAX runs every step in Python, to be looked into."""
+    """Whether JAX runs every step in Python, for a debugger."""
     config: Any = jax.config
     return config.jax_disable_jit
 
@@ -36,7 +40,7 @@ LOST = (
 
 
 def is_lost(state: Any, *, wait: bool) -> bool:
-    """Whether arrays are given away, or come from a program that failed.
+    """Whether arrays were donated, or come from a program that failed.
 
     Args:
         state: Structure of arrays.
@@ -52,7 +56,11 @@ def is_lost(state: Any, *, wait: bool) -> bool:
     return False
 
 
-def note_lost(error: BaseException):
-    """Say once, with an error, that the model has no weights now."""
+def note_lost(error: BaseException) -> None:
+    """Add to an error, once, that the model has no weights now.
+
+    Args:
+        error: The exception that is being raised.
+    """
     if LOST not in getattr(error, "__notes__", ()):
         error.add_note(LOST)

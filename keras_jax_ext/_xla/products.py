@@ -1,4 +1,4 @@
-"""Products for the gradients of narrow layers, fast on a CPU. JAX only.
+"""Products for the gradients of narrow layers, fast on a CPU.
 
 The gradient of a kernel of shape `(n, m)` is a product over the rows of a
 batch. XLA writes it as `(n, rows) @ (rows, m)`, whatever order it is given in,
@@ -9,22 +9,24 @@ barrier behind the product keeps XLA from turning it round.
 
 import functools
 import math
+from collections.abc import Callable
+from typing import Any
 
 from jax import lax
 
-# Columns of a narrow product, at most. Of wider ones, transposing the result
-# takes as long as is won.
+# Products with more columns than this are left alone: transposing the result
+# would cost what the rewrite saves.
 NARROW = 32
 
 
-def narrow_first(equation):
+def narrow_first(equation: Any) -> Callable[..., Any] | None:
     """The same product over leading axes, its narrow operand first.
 
     Args:
         equation: A `dot_general` equation of a jaxpr.
 
     Returns:
-        Function of its operands, `None` where nothing is to be won.
+        Function of its operands, `None` where it would save nothing.
     """
     (left_over, right_over), batch = equation.params["dimension_numbers"]
     left, right = (v.aval for v in equation.invars)
