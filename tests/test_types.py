@@ -13,10 +13,15 @@ TYPED = [
     "losses.py",
     "metrics.py",
     "models.py",
+    "optax.py",
+    "callbacks",
+    "optimizers",
     "_by_name",
     "_inline",
+    "_optax",
     "_saving",
-    "_xla/tracing.py",
+    "_seeing",
+    "_xla",
 ]
 
 
