@@ -1,6 +1,7 @@
 """Keras 3 on JAX, shorter to write and faster to train."""
 
 import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
@@ -27,12 +28,16 @@ __all__ = [
 ]
 
 
-def __getattr__(name):
-    # Not imported above: optax itself takes a third of a second.
-    if name in ("callbacks", "optax"):
-        return importlib.import_module(f"keras_jax_ext.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if TYPE_CHECKING:
+    from keras_jax_ext import callbacks, optax
+else:  # a type checker would take any name for one that it finds
+
+    def __getattr__(name: str) -> Any:
+        # Imported when first asked for: optax takes a third of a second.
+        if name in ("callbacks", "optax"):
+            return importlib.import_module(f"keras_jax_ext.{name}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})

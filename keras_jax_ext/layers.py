@@ -1,36 +1,36 @@
 """The names of `keras.layers`, to be declared where they are used.
 
-Inside the `call` of a `kje.Layer` or `kje.Model`, `layers.Dense(64)` makes
+Within the `call` of a `kje.Layer` or `kje.Model`, `layers.Dense(64)` makes
 the layer once and finds it ever after; elsewhere it is `keras.layers.Dense`.
-What it returns is a stock Keras object in both cases.
+In both cases it returns a stock Keras object.
 """
 
 import abc
 import inspect
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
 
 from keras_jax_ext import _keras
 from keras_jax_ext._by_name.mirror import mirror
 from keras_jax_ext._inline import first_use, scope, shapes
-from keras_jax_ext._inline.frame import declarations
+from keras_jax_ext._inline.declarations import declarations
 from keras_jax_ext._saving import files
 from keras_jax_ext._seeing import reports
 
 import jax
 import keras
 
-if TYPE_CHECKING:
-    from keras.layers import *  # noqa: F403 (editors complete the names)
+__all__ = ["Layer"]
 
-
-# `type` but in NNX mode; with ABCMeta, so that a layer may be abstract.
+# Keras's metaclass is `type`, except in NNX mode. Ours also derives from
+# ABCMeta, so that a layer may be abstract.
 _KerasMeta = type(keras.Layer)
 if not issubclass(_KerasMeta, abc.ABCMeta):
     _KerasMeta = abc.ABCMeta
 
 
 class _InlineMeta(_KerasMeta):  # type: ignore[valid-type, misc]
-    """Constructing a class of ours in a `call` finds it by name as well."""
+    """Makes the constructors of our classes find their layer in a `call`."""
 
     def __call__(cls, *args, **kwargs):
         return scope.declare(cls, args, kwargs, super().__call__)
@@ -66,14 +66,14 @@ class Layer(reports.Reports, keras.Layer, metaclass=_InlineMeta):
 
     _declares = False
 
-    def __init_subclass__(cls, **kwargs):
+    def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "call" in vars(cls):
             _check_call(cls)
             cls._declares = True
             cls.call = scope.scoped(vars(cls)["call"])
 
-    def __call__(self, *args, **kwargs):
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         _keras.check_fresh(f"{type(self).__name__} {self.name!r}")
         call = super().__call__
         with _keras.entered(self):
@@ -82,7 +82,7 @@ class Layer(reports.Reports, keras.Layer, metaclass=_InlineMeta):
             return first_use.first_call(self, call, args, kwargs)
 
     @_keras.default
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         """Make the weights for inputs of `input_shape`.
 
         Args:
@@ -105,13 +105,15 @@ class Layer(reports.Reports, keras.Layer, metaclass=_InlineMeta):
             and not _keras.in_compiled_step()
         )
 
-    def _declare_before(self, args, kwargs):
-        """For a `call` that is reached without `__call__`."""
+    def _declare_before(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> None:
+        """Build the layer if its `call` is reached without `__call__`."""
         if self._is_undeclared():
             first_use.discover(self, super().__call__, args, kwargs)
 
     def _declare_from(self, args, kwargs):
-        """Make what `call` declares, without calling it."""
+        """Make what `call` declares for arguments of these shapes."""
         declared = declarations(self)
         if declared.signature is None:
             declared.signature = (args, kwargs)
@@ -122,9 +124,11 @@ class Layer(reports.Reports, keras.Layer, metaclass=_InlineMeta):
             first_use.run(self, call, args, kwargs, required=False)
             for layer in _keras.sublayers(self):
                 if hasattr(layer, "reset_state"):
-                    layer.reset_state()  # of the zeros
+                    layer.reset_state()  # it saw zeros
 
-    def add_weight(self, *args, name=None, **kwargs):
+    def add_weight(
+        self, *args: Any, name: str | None = None, **kwargs: Any
+    ) -> keras.Variable:
         """Add a weight; in `call`, make it once and find it by name.
 
         Args:
@@ -153,11 +157,11 @@ class Layer(reports.Reports, keras.Layer, metaclass=_InlineMeta):
             name, spec, lambda name: add(*args, name=name, **kwargs)
         )
 
-    def next_rng_key(self):
-        """A new random key at each call, for `jax.random`.
+    def next_rng_key(self) -> jax.Array:
+        """Return a new random key at each call, for `jax.random`.
 
-        Backed by a `keras.random.SeedGenerator`, so that the keys repeat
-        under `keras.utils.set_random_seed`.
+        The keys come from a `keras.random.SeedGenerator`, so that they repeat
+        after `keras.utils.set_random_seed`.
 
         Example:
 
@@ -173,8 +177,8 @@ class Layer(reports.Reports, keras.Layer, metaclass=_InlineMeta):
         seed = scope.seed_generator(self).next()
         return jax.random.wrap_key_data(seed, impl="threefry2x32")
 
-    def get_build_config(self):
-        """What `build_from_config` needs: the arguments of the first call."""
+    def get_build_config(self) -> dict[str, Any] | None:
+        """Return what `build_from_config` needs: the first call's arguments."""
         config = super().get_build_config()
         signature = declarations(self).signature
         if signature is None or not self.built:
@@ -183,27 +187,29 @@ class Layer(reports.Reports, keras.Layer, metaclass=_InlineMeta):
         shapes.check_savable(self, signature)
         return {**(config or {}), "call": {"args": args, "kwargs": kwargs}}
 
-    def build_from_config(self, config):
+    def build_from_config(self, config: dict[str, Any]) -> None:
         """Declare the sublayers again, before their weights are read."""
         if not isinstance(config, dict) or "call" not in config:
             super().build_from_config(config)
             return
         self._declare_from(*shapes.from_file(config["call"]))
 
-    def save_own_variables(self, store):
+    def save_own_variables(self, store: Any) -> None:
         super().save_own_variables(store)
         _keras.sign(store)
 
-    def load_own_variables(self, store):
+    def load_own_variables(self, store: Any) -> None:
         files.load(self, store, super().load_own_variables)
 
     @classmethod
-    def from_config(cls, config, *args, **kwargs):
+    def from_config(
+        cls, config: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> Self:
         """Make a layer from `get_config()`.
 
-        Keras's automatic config holds `trainable` and `dtype` whether or not
-        the constructor takes them; here they are set afterwards if it does
-        not, so that a plain `__init__(self, units)` can be saved and loaded.
+        Keras's automatic config holds `trainable` and `dtype` even if the
+        constructor does not take them. Here they are then set afterwards, so
+        that a layer with a plain `__init__(self, units)` can be loaded.
 
         Args:
             config: Dict, from `get_config()`.
@@ -228,7 +234,7 @@ class Layer(reports.Reports, keras.Layer, metaclass=_InlineMeta):
             layer.dtype_policy = later["dtype"]
         return layer
 
-    def __setattr__(self, name, value):
+    def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(
             value, (keras.Layer, list, tuple, dict)
         ) and scope.assigned(self, name, value):
@@ -248,7 +254,10 @@ def _policy(cls, given):
 
 
 def _check_call(cls):
-    """`call` needs `self` and an input; without them Keras fails obscurely."""
+    """Refuse a `call` without `self` or without an input.
+
+    Keras's own message for these does not name the cause.
+    """
     call = vars(cls)["call"]
     parameters = inspect.signature(cls.call).parameters.values()
     inputs = [
@@ -275,9 +284,15 @@ def _takes(function, name):
 _find, __dir__ = mirror(globals(), keras.layers)
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     value = _find(name)
     if isinstance(value, type) and issubclass(value, keras.Layer):
         value = scope.inline(value)
     globals()[name] = value
     return value
+
+
+if TYPE_CHECKING:
+    # For editors and type checkers. It stands last, so that they keep our
+    # classes where Keras has the same name.
+    from keras.layers import *  # noqa: F403

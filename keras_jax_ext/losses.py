@@ -1,16 +1,17 @@
 """Losses that see the whole output, called with the names they ask for."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
 
 from keras_jax_ext import _keras
 from keras_jax_ext._by_name import entries, structures
-from keras_jax_ext._by_name.binding import bind
+from keras_jax_ext._by_name.binding import Binding, bind
 from keras_jax_ext._by_name.mirror import mirror
 
+import jax
 import keras
 
-if TYPE_CHECKING:
-    from keras.losses import *  # noqa: F403 (editors complete the names)
+__all__ = ["GlobalL1", "GlobalL1L2", "GlobalL2", "Loss", "on"]
 
 _REDUCTIONS = (
     "sum_over_batch_size",
@@ -23,7 +24,7 @@ _REDUCTIONS = (
 
 
 def _call_function(self, **given):
-    """Compute the loss; subclasses name the arguments they want."""
+    """Compute the loss; a subclass names the arguments that it wants."""
     return self.fn(**given)
 
 
@@ -50,7 +51,7 @@ class Loss(keras.losses.Loss):
     Args:
         fn: Function of the names above, instead of a subclass with `call`.
             Defaults to `None`.
-        on: Key, index or list of them: the part of `y_pred` to see. The same
+        on: Key, index or list of them: the part of `y_pred` to see, and the
             part of `y_true` and `sample_weight` if they are structures.
             Defaults to `None`, the whole.
         weight: Float, multiplies the loss after the reduction. The logged
@@ -60,7 +61,7 @@ class Loss(keras.losses.Loss):
         name: String, the name in the logs, where `_loss` is appended.
             Defaults to the name of the function or class in snake case.
         dtype: As in `keras.losses.Loss`. Floating tensors are cast to it,
-            others are left. Defaults to `None`.
+            others are not. Defaults to `None`.
 
     Raises:
         ValueError: In `compile`, if an argument cannot be given by name.
@@ -68,14 +69,14 @@ class Loss(keras.losses.Loss):
 
     def __init__(
         self,
-        fn=None,
+        fn: Callable[..., Any] | None = None,
         *,
-        on=None,
-        weight=None,
-        reduction="sum_over_batch_size",
-        name=None,
-        dtype=None,
-    ):
+        on: str | int | Sequence[str | int] | None = None,
+        weight: float | None = None,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = None,
+        dtype: Any = None,
+    ) -> None:
         if fn is not None and not callable(fn):
             raise TypeError(
                 "A loss takes a function, and its options by keyword. "
@@ -101,20 +102,24 @@ class Loss(keras.losses.Loss):
         self.weight = weight
         self.path = structures.path_of(on)
 
+    # Untyped, so that a subclass may name any of the arguments.
     call: Any = _call_function
 
-    def binding(self):
-        """The names that this loss asks for, as a `Binding`."""
+    def binding(self) -> Binding:
+        """Read the names that this loss asks for."""
         own = type(self).call is not Loss.call
-        function = self.call if own else self.fn
+        function: Any = self.call if own else self.fn
         return bind(function, f"The loss {self.name!r}")
 
-    def parts(self, given, binding=None):
-        """Reduced values by part name, not multiplied by `weight`.
+    def parts(
+        self, given: Mapping[str, Any], binding: Binding | None = None
+    ) -> dict[str, jax.Array]:
+        """Compute the reduced values by part, not multiplied by `weight`.
 
         Args:
-            given: Dict, the values that may be asked for, by name.
-            binding: What `binding()` returned. Defaults to `None`.
+            given: The values that may be asked for, by name.
+            binding: The result of `binding()`, if it was called before.
+                Defaults to `None`.
 
         Returns:
             Dict of scalars; a loss without parts has the one name `""`.
@@ -175,8 +180,14 @@ class Loss(keras.losses.Loss):
             "value for each sample, or ask for `sample_weight` by name."
         )
 
-    def __call__(self, y_true=None, y_pred=None, sample_weight=None, **given):
-        """The weighted sum of the parts, as one scalar.
+    def __call__(
+        self,
+        y_true: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        **given: Any,
+    ) -> jax.Array:
+        """Compute the sum of the parts times `weight`, one scalar.
 
         Args:
             y_true: Labels. Defaults to `None`.
@@ -189,14 +200,15 @@ class Loss(keras.losses.Loss):
         """
         _keras.check_one_output(self)
         given.update(y_true=y_true, y_pred=y_pred, sample_weight=sample_weight)
-        return self.weighted(sum(self.parts(given).values()))
+        total: Any = sum(self.parts(given).values())
+        return self.weighted(total)
 
-    def weighted(self, value):
-        """`value` times `weight`."""
+    def weighted(self, value: jax.Array) -> jax.Array:
+        """Multiply `value` by `weight`."""
         return value if self.weight is None else value * self.weight
 
-    def get_config(self):
-        """The arguments that differ from their defaults, and the name."""
+    def get_config(self) -> dict[str, Any]:
+        """Return the name, and the arguments that differ from the defaults."""
         config = super().get_config()
         for key in ("on", "weight", "fn"):
             if getattr(self, key) is not None:
@@ -206,7 +218,7 @@ class Loss(keras.losses.Loss):
         return config
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         """Make a loss from `get_config()`."""
         config = dict(config)
         for key in ("fn", "loss"):
@@ -215,20 +227,28 @@ class Loss(keras.losses.Loss):
         return cls(**config)
 
 
-def select(given, path, names):
-    """The entries asked for, with `y_pred` and what follows it at `path`."""
-    given = dict(given)
+def select(
+    given: Mapping[str, Any], path: structures.Path, names: Sequence[str]
+) -> dict[str, Any]:
+    """Take the part of the outputs, labels and weights that `path` leads to.
+
+    Args:
+        given: The values of a step, by name.
+        path: Keys and indices; without any, the values stay whole.
+        names: The names that are asked for; other values stay whole.
+    """
+    selected = dict(given)
     for name in ("y_pred", "y_true", "sample_weight"):
         wanted = name in names or name == "sample_weight"
         if path and wanted and given.get(name) is not None:
-            given[name] = structures.pick(
+            selected[name] = structures.pick(
                 given[name], path, f"`{name}`", shallow=name != "y_pred"
             )
-    return given
+    return selected
 
 
-def cast(given, dtype):
-    """Floating tensors as `dtype`; labels and other integers as they are."""
+def cast(given: Mapping[str, Any], dtype: str) -> dict[str, Any]:
+    """Cast floating tensors to `dtype`, but no integers (labels...)."""
 
     def one(value):
         if value is None or not keras.backend.is_float_dtype(
@@ -245,7 +265,7 @@ def cast(given, dtype):
 
 
 def _tensors(structure):
-    """Leaves as tensors, so that lists of numbers have a dtype."""
+    """Make tensors of the leaves, so that numbers in lists have a dtype."""
     return keras.tree.map_structure(
         lambda v: v if hasattr(v, "dtype") else keras.ops.convert_to_tensor(v),
         structure,
@@ -258,7 +278,10 @@ def _masks(structure):
 
 
 def _spread_mask(mask, values):
-    """A sample counts if any of its steps does; lacking axes are repeated."""
+    """Bring a mask to the shape of `values`.
+
+    A value of a whole sample counts if any of its steps does.
+    """
     extra = tuple(range(len(values.shape), len(mask.shape)))
     if extra:
         mask = keras.ops.any(mask, axis=extra)
@@ -270,23 +293,34 @@ def _spread_mask(mask, values):
 class On(Loss):
     """A Keras loss on one part of the output; made by `on`."""
 
-    def __init__(self, loss, on, weight=None, name=None, **kwargs):
+    def __init__(
+        self,
+        loss: Any,
+        on: str | int | Sequence[str | int],
+        weight: float | None = None,
+        name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
         name = name or "_".join(map(str, structures.path_of(on)))
         super().__init__(on=on, weight=weight, name=name, **kwargs)
         self.loss = loss
 
-    def call(self, y_true, y_pred, sample_weight=None):
-        """The Keras loss, which weights, masks and reduces by itself."""
+    def call(
+        self, y_true: Any, y_pred: Any, sample_weight: Any = None
+    ) -> jax.Array:
+        """Call the Keras loss, which applies weights and masks, and reduces."""
         loss = _keras.get_loss(self.loss, y_true, y_pred)
         return loss(y_true, y_pred, sample_weight)
 
-    def parts(self, given, binding=None):
-        """As `Loss.parts`; nothing is cast, Keras does it, masks are kept."""
+    def parts(
+        self, given: Mapping[str, Any], binding: Binding | None = None
+    ) -> dict[str, jax.Array]:
+        """As `Loss.parts`; Keras's loss casts, and finds the masks."""
         binding = binding or self.binding()
         return self._named(binding(select(given, self.path, binding.names)))
 
-    def get_config(self):
-        """The arguments of the constructor."""
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments of the constructor."""
         loss = keras.saving.serialize_keras_object(self.loss)
         return {
             "loss": loss,
@@ -296,7 +330,13 @@ class On(Loss):
         }
 
 
-def on(loss, path, *, weight=None, name=None):
+def on(
+    loss: Any,
+    path: str | int | Sequence[str | int],
+    *,
+    weight: float | None = None,
+    name: str | None = None,
+) -> Loss:
     """Put any Keras loss on one part of the output.
 
     Example:
@@ -320,7 +360,7 @@ def on(loss, path, *, weight=None, name=None):
     """
     if isinstance(loss, Loss):
         raise TypeError(
-            "`on` is for the losses of Keras; ours have an argument for it. "
+            "`on` is for the losses of Keras; ours have an argument `on`. "
             f"Received: loss={loss!r}. Give it on={path!r}."
         )
     keras.losses.get(loss)
@@ -330,12 +370,12 @@ def on(loss, path, *, weight=None, name=None):
 class _Global(Loss):
     """A penalty on every trainable variable."""
 
-    def __init__(self, l1=0.0, l2=0.0, **kwargs):
+    def __init__(self, l1: float = 0.0, l2: float = 0.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.l1 = l1
         self.l2 = l2
 
-    def call(self, parameters):
+    def call(self, parameters: Mapping[str, Any]) -> jax.Array:
         """Sum the penalties of all variables."""
         ops = keras.ops
         values = [ops.cast(v, self.dtype) for v in parameters.values()]
@@ -362,11 +402,11 @@ class GlobalL1(_Global):
         **kwargs: As `Loss`.
     """
 
-    def __init__(self, l1=0.01, **kwargs):
+    def __init__(self, l1: float = 0.01, **kwargs: Any) -> None:
         super().__init__(l1=l1, **kwargs)
 
-    def get_config(self):
-        """The arguments of the constructor."""
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments of the constructor."""
         return {**super().get_config(), "l1": self.l1}
 
 
@@ -385,11 +425,11 @@ class GlobalL2(_Global):
         **kwargs: As `Loss`.
     """
 
-    def __init__(self, l2=0.01, **kwargs):
+    def __init__(self, l2: float = 0.01, **kwargs: Any) -> None:
         super().__init__(l2=l2, **kwargs)
 
-    def get_config(self):
-        """The arguments of the constructor."""
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments of the constructor."""
         return {**super().get_config(), "l2": self.l2}
 
 
@@ -409,12 +449,20 @@ class GlobalL1L2(_Global):
         **kwargs: As `Loss`.
     """
 
-    def __init__(self, l1=0.01, l2=0.01, **kwargs):
+    def __init__(
+        self, l1: float = 0.01, l2: float = 0.01, **kwargs: Any
+    ) -> None:
         super().__init__(l1=l1, l2=l2, **kwargs)
 
-    def get_config(self):
-        """The arguments of the constructor."""
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments of the constructor."""
         return {**super().get_config(), "l1": self.l1, "l2": self.l2}
 
 
 __getattr__, __dir__ = mirror(globals(), keras.losses)
+
+
+if TYPE_CHECKING:
+    # For editors and type checkers. It stands last, so that they keep our
+    # classes where Keras has the same name.
+    from keras.losses import *  # noqa: F403

@@ -1,16 +1,17 @@
 """Metrics that see the whole output, updated with the names they ask for."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
 
 from keras_jax_ext import _keras
 from keras_jax_ext._by_name import entries, structures
-from keras_jax_ext._by_name.binding import bind
+from keras_jax_ext._by_name.binding import Binding, bind
 from keras_jax_ext._by_name.mirror import mirror
 
+import jax
 import keras
 
-if TYPE_CHECKING:
-    from keras.metrics import *  # noqa: F403 (editors complete the names)
+__all__ = ["Function", "Metric", "on"]
 
 
 @keras.saving.register_keras_serializable("keras_jax_ext.metrics")
@@ -42,17 +43,21 @@ class Metric(keras.metrics.Metric):
         dtype: As in `keras.metrics.Metric`. Defaults to `None`.
     """
 
-    def __init__(self, name=None, dtype=None):
+    def __init__(self, name: str | None = None, dtype: Any = None) -> None:
         name = name or _keras.to_snake_case(type(self).__name__)
         super().__init__(name=name, dtype=dtype)
 
-    def binding(self):
-        """The names that this metric asks for, as a `Binding`."""
-        what = f"The metric {self.name!r}"
-        return bind(self.update_state, what)
+    def binding(self) -> Binding:
+        """Read the names that this metric asks for."""
+        return bind(self.update_state, f"The metric {self.name!r}")
 
-    def update(self, given, binding):
-        """Call `update_state` with the values that it asks for."""
+    def update(self, given: Mapping[str, Any], binding: Binding) -> None:
+        """Call `update_state` with the values that it asks for.
+
+        Args:
+            given: The values that may be asked for, by name.
+            binding: The result of `binding()`.
+        """
         binding(given)
 
 
@@ -60,9 +65,9 @@ class Metric(keras.metrics.Metric):
 class Function(Metric):
     """The mean of a function of named arguments over the epoch.
 
-    `compile` makes one of each function in `metrics` that Keras cannot call.
-    Wrap a function of `(y_true, y_pred)` to give it the whole output; by
-    itself Keras calls it for each.
+    `compile` wraps each function in `metrics` that Keras cannot call. Wrap a
+    function of `(y_true, y_pred)` yourself to give it the whole output; Keras
+    would call it once for each output.
 
     Example:
 
@@ -74,25 +79,31 @@ class Function(Metric):
     ```
 
     Args:
-        fn: Function that returns a scalar, a value for each sample or a dict
+        fn: Function that returns a scalar, a value for each sample, or a dict
             of these, logged as `<name>/<part>`.
         name: String. Defaults to the name of the function.
-        weighted: Boolean, whether sample weights count. `compile` sets it, to
+        weighted: Boolean, whether sample weights count. `compile` sets it:
             `True` in `weighted_metrics`. Defaults to `False`.
         **kwargs: As `Metric`.
     """
 
-    def __init__(self, fn, name=None, weighted=False, **kwargs):
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        name: str | None = None,
+        weighted: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(name=name or fn.__name__, **kwargs)
         self.fn = fn
         self.weighted = weighted
         self._means: dict[str, keras.metrics.Mean] = {}
 
-    def binding(self):
-        """The names that the function asks for."""
+    def binding(self) -> Binding:
+        """Read the names that the function asks for."""
         return bind(self.fn, f"The metric {self.name!r}")
 
-    def update(self, given, binding):
+    def update(self, given: Mapping[str, Any], binding: Binding) -> None:
         """Add the values of one batch."""
         parts = structures.named(binding(given), f"The metric {self.name!r}")
         if not self._means:
@@ -110,37 +121,37 @@ class Function(Metric):
         values = keras.ops.convert_to_tensor(values, dtype=self.dtype)
         weights = given.get("sample_weight") if self.weighted else None
         if not values.shape:
-            weights = _batch_size(given)
+            weights = structures.count_rows(given)
         elif weights is not None:
             what = f"the metric {self.name!r}"
             weights = structures.spread(weights, values, what)
         mean.update_state(values, sample_weight=weights)
 
     @property
-    def variables(self):
-        """Those of the means: they are made where Keras tracks nothing."""
+    def variables(self) -> list[keras.Variable]:
+        """The variables of the means, which Keras does not track."""
         return [v for mean in self._means.values() for v in mean.variables]
 
-    def reset_state(self):
+    def reset_state(self) -> None:
         """Forget what was seen."""
         for mean in self._means.values():
             mean.reset_state()
 
-    def result(self):
-        """The mean so far, or a dict of those of the named parts."""
+    def result(self) -> jax.Array | dict[str, jax.Array]:
+        """Return the mean so far, or a dict of the means of named parts."""
         results = {
             f"{self.name}/{part}" if part else self.name: mean.result()
             for part, mean in self._means.items()
         }
         return results if [*self._means] != [""] else results[self.name]
 
-    def get_config(self):
-        """The arguments of the constructor."""
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments of the constructor."""
         fn = keras.saving.serialize_keras_object(self.fn)
         return {**super().get_config(), "fn": fn, "weighted": self.weighted}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         """Make a metric from `get_config()`."""
         fn = entries.read("a metric", config, "fn", callable)
         return cls(**{**config, "fn": fn})
@@ -150,7 +161,14 @@ class Function(Metric):
 class On(Metric):
     """A Keras metric on one part of the output; made by `on`."""
 
-    def __init__(self, metric, on, name=None, weighted=False, **kwargs):
+    def __init__(
+        self,
+        metric: Any,
+        on: str | int | Sequence[str | int],
+        name: str | None = None,
+        weighted: bool = False,
+        **kwargs: Any,
+    ) -> None:
         path = structures.path_of(on)
         given_name = name
         if name is None:
@@ -164,7 +182,9 @@ class On(Metric):
         self.given_name = given_name
         self.stock: Any = None
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
+    def update_state(
+        self, y_true: Any, y_pred: Any, sample_weight: Any = None
+    ) -> None:
         """Update the Keras metric on its part."""
         y_pred = structures.pick(y_pred, self.path, "`y_pred`")
         y_true = structures.pick(y_true, self.path, "`y_true`", shallow=True)
@@ -179,21 +199,21 @@ class On(Metric):
         self.stock.update_state(y_true, y_pred, sample_weight=weights)
 
     @property
-    def variables(self):
-        """Those of the Keras metric, once its class is known."""
+    def variables(self) -> list[keras.Variable]:
+        """The variables of the Keras metric, once its class is known."""
         return [] if self.stock is None else self.stock.variables
 
-    def reset_state(self):
+    def reset_state(self) -> None:
         """Forget what was seen."""
         if self.stock is not None:
             self.stock.reset_state()
 
-    def result(self):
-        """The result of the Keras metric."""
+    def result(self) -> Any:
+        """Return the result of the Keras metric."""
         return self.stock.result()
 
-    def get_config(self):
-        """The arguments of the constructor."""
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments of the constructor."""
         metric = keras.saving.serialize_keras_object(self.metric)
         return {
             "metric": metric,
@@ -203,7 +223,7 @@ class On(Metric):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         """Make a metric from `get_config()`."""
         metric = entries.read("a metric", config, "metric", _is_metric)
         return cls(**{**config, "metric": metric})
@@ -217,15 +237,12 @@ def _name_of(metric):
     return getattr(metric, "name", None) or metric.__name__
 
 
-def _batch_size(given):
-    for name in ("x", "y_pred"):
-        for leaf in keras.tree.flatten(given.get(name)):
-            if leaf is not None and leaf.shape:
-                return leaf.shape[0]
-    return 1
-
-
-def on(metric, path, *, name=None):
+def on(
+    metric: Any,
+    path: str | int | Sequence[str | int],
+    *,
+    name: str | None = None,
+) -> Metric:
     """Put any Keras metric on one part of the output.
 
     Example:
@@ -248,3 +265,9 @@ def on(metric, path, *, name=None):
 
 
 __getattr__, __dir__ = mirror(globals(), keras.metrics)
+
+
+if TYPE_CHECKING:
+    # For editors and type checkers. It stands last, so that they keep our
+    # classes where Keras has the same name.
+    from keras.metrics import *  # noqa: F403

@@ -1,11 +1,12 @@
-"""Models: what the lower floors build, composed on Keras's own classes."""
+"""The model classes, composed of what the lower floors build."""
 
 import functools
 import inspect
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Self, TypeVar
 
 from keras_jax_ext import _keras
-from keras_jax_ext._inline.frame import declarations
+from keras_jax_ext._inline.declarations import declarations
 from keras_jax_ext._saving.models import Saved, is_numbered, pickled
 from keras_jax_ext._seeing.summary import Summary
 from keras_jax_ext._training.specs import Kept
@@ -14,9 +15,11 @@ from keras_jax_ext.layers import Layer
 
 import keras
 
+AnyModel = TypeVar("AnyModel", bound=keras.Model)
+
 
 class _ModelMeta(type(Layer)):  # type: ignore[misc]
-    """`Model(inputs, outputs)` is the functional form."""
+    """Makes `Model(inputs, outputs)` return the functional form."""
 
     def __call__(cls, *args, **kwargs):
         if cls is Model and _keras.functional_init_arguments(args, kwargs):
@@ -24,6 +27,8 @@ class _ModelMeta(type(Layer)):  # type: ignore[misc]
         return super().__call__(*args, **kwargs)
 
 
+# The order of the bases matters: a method of an earlier one calls those of the
+# later ones by `super()`. Keras's own methods come last.
 class Model(
     Saved,
     Trainer,
@@ -38,8 +43,8 @@ class Model(
     Everything that works with `keras.Model` works here: subclassing, the
     functional form `Model(inputs, outputs)`, `compile`, `fit`, saving.
 
-    A `call` with several tensor arguments receives the entries of a tuple or
-    a dict input by position or by name; a `call` with one receives it whole.
+    A `call` with several tensor arguments receives the entries of a tuple by
+    position, or those of a dict by name; a `call` with one receives it whole.
 
     Example:
 
@@ -63,14 +68,15 @@ class Model(
             broken; the message names the line and the fix.
     """
 
-    def __new__(cls, *args, **kwargs):
-        # Past `keras.Model.__new__`, which drops the arguments that the
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        # Not `keras.Model.__new__`, which drops the arguments that the
         # automatic `get_config` saves.
         return keras.Layer.__new__(cls, *args, **kwargs)
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         if _keras.functional_init_arguments(args, kwargs):
-            # Keras would rewrite the bases of the class, ours too.
+            # Keras would put `Functional` into the bases of the class itself,
+            # and so change all its other instances and subclasses.
             self.__class__ = _functional_variant(type(self))
             Functional.__init__(self, *args, **kwargs)
         else:
@@ -78,20 +84,27 @@ class Model(
             given = kwargs.get("name") is not None
             declarations(self).is_named = given
 
-    def __init_subclass__(cls, **kwargs):
+    def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "call" in vars(cls):
             cls._call_inputs = _tensor_arguments(vars(cls)["call"])
 
     _call_inputs: tuple[list[str], list[str]] = ([], [])
 
-    def _path_name(self):
-        """What the paths of this model's variables begin with."""
+    def _path_name(self) -> str:
+        """The first part of the paths of this model's variables."""
         self._choose_path_name(composed=False)
         return declarations(self).path_name or self.name
 
     def _choose_path_name(self, composed):
-        """Equal models have equal paths, but for parts of another model."""
+        """Use the class's name in paths in place of an automatic, numbered one.
+
+        So equal models have equal paths, whatever was built before. Within
+        another model the number stays, to tell its parts apart.
+
+        Args:
+            composed: Boolean, whether this is a part of a functional model.
+        """
         declared = declarations(self)
         if not self._declares or declared.path_name is not None:
             return
@@ -100,7 +113,7 @@ class Model(
         automatic = not declared.is_named and is_numbered(self.name, base)
         declared.path_name = base if root and automatic else self.name
 
-    def __call__(self, *args, **kwargs):
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         args, kwargs = self._spread(args, kwargs)
         if any(isinstance(a, keras.KerasTensor) for a in args):
             self._choose_path_name(composed=True)
@@ -108,13 +121,13 @@ class Model(
 
     def stateless_call(
         self,
-        trainable_variables,
-        non_trainable_variables,
-        *args,
-        return_losses=False,
-        **kwargs,
-    ):
-        """As `keras.Model.stateless_call`, with `call`'s arguments spread."""
+        trainable_variables: Any,
+        non_trainable_variables: Any,
+        *args: Any,
+        return_losses: bool = False,
+        **kwargs: Any,
+    ) -> tuple[Any, ...]:
+        """As `keras.Model.stateless_call`; one structure may fill `call`."""
         _keras.check_fresh(f"{type(self).__name__} {self.name!r}")
         args, kwargs = self._spread(args, kwargs)
         return super().stateless_call(
@@ -126,7 +139,7 @@ class Model(
         )
 
     def _spread(self, args, kwargs):
-        """One structure for a `call` with several tensor arguments."""
+        """Give the entries of one structure to the arguments of `call`."""
         required, allowed = self._call_inputs
         named = any(name in kwargs for name in required)
         if len(required) < 2 or len(args) != 1 or named:
@@ -152,7 +165,7 @@ class Model(
 
 
 def _tensor_arguments(call):
-    """Names of the arguments of `call` that tensors fill: required, all."""
+    """Names of the arguments of `call` for tensors: the required ones, all."""
     parameters = list(inspect.signature(call).parameters.values())[1:]
     tensors = [
         p
@@ -166,9 +179,9 @@ def _tensor_arguments(call):
 
 @keras.saving.register_keras_serializable("keras_jax_ext")
 class Functional(_keras.Functional, Model):
-    """What `Model(inputs, outputs)` makes.
+    """A model made by `Model(inputs, outputs)`.
 
-    Named as Keras names it: legacy files find it by this name.
+    It is named as Keras's own, since legacy files find it by this name.
     """
 
     _is_named_as_stock = True
@@ -176,7 +189,10 @@ class Functional(_keras.Functional, Model):
 
 @functools.cache
 def _functional_variant(cls):
-    """`cls` with the functional form's methods, under the same name."""
+    """Make a subclass of `cls` with the functional form's methods.
+
+    It has the same name, so that files are as those of `cls`.
+    """
     if issubclass(cls, Functional):
         return cls
     names = ("__module__", "__qualname__", "__doc__")
@@ -207,20 +223,20 @@ class Sequential(keras.Sequential, Model):
 
 
 class _Extension(Trainer, Summary, keras.Model):
-    """What `extend` puts between a model's own class and `keras.Model`."""
+    """The methods that `extend` puts above those of `keras.Model`."""
 
     _loads_as_stock = True
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return pickled(self)
 
 
 @functools.cache
 def _extended(cls):
-    """`cls` with what `Model` adds to training, under the same name.
+    """Make a subclass of `cls`, of the same name, that trains as `Model` does.
 
-    `cls` comes first: what it overrides goes on being called, and what that
-    asks of `super()` is ours.
+    `cls` comes first, so that its own methods are still called, and their
+    `super()` finds ours.
     """
     names = ("__module__", "__qualname__", "__doc__")
     variant = type(
@@ -230,10 +246,10 @@ def _extended(cls):
     return variant
 
 
-def extend(model):
+def extend(model: AnyModel) -> AnyModel:
     """Give an existing Keras model the `compile` and `fit` of `kje.Model`.
 
-    The model is changed in place: its weights, name and layers are kept. It
+    The model is changed in place; its weights, name and layers are kept. It
     must be compiled again, unless it comes from the file of an extended one.
 
     Example:
@@ -260,7 +276,7 @@ def extend(model):
     if not isinstance(model, Trainer):
         cls: Any = type(model)
         model.__class__ = _extended(cls)
-        # Made by Keras's methods, not by ours.
+        # Keras's methods made these; ours must make them anew.
         model.train_function = model.test_function = None
         model.predict_function = None
         if isinstance(getattr(model, "loss", None), Kept):
@@ -269,8 +285,8 @@ def extend(model):
 
 
 def _compile_as_saved(model):
-    """Compile with the losses that stock Keras could only keep."""
+    """Compile with the losses that a file kept for a model of ours."""
     config = keras.saving.deserialize_keras_object(model.get_compile_config())
-    # The optimizer has its state from the file.
+    # Not the optimizer of the config: this one has its state from the file.
     specs = {**config.pop("loss").specs, "optimizer": model.optimizer}
     model.compile(**{**config, **specs})

@@ -26,6 +26,12 @@ def test_a_name_of_nobody_is_an_error_that_names_the_module(name):
         getattr(kje, name).Nothing  # noqa: B018
 
 
+@pytest.mark.parametrize("name", NAMESPACES)
+def test_a_module_lists_no_more_than_its_names_and_those_of_keras(name):
+    ours = getattr(kje, name)
+    assert {*dir(ours)} == {*ours.__all__, *dir(getattr(keras, name))}
+
+
 def test_the_package_lists_what_it_offers():
     assert {*kje.__all__} <= {*dir(kje)}
 

@@ -445,7 +445,7 @@ def test_a_stock_model_that_cannot_take_it_says_so(loss, outputs, message):
         (lambda: Loss(total, weight="1"), "`weight` is a number.*weight='1'"),
         (lambda: Loss(total, weight=True), "`weight` is a number"),
         (lambda: Loss(total, on=1.5), "`on` is a key.*on=1.5"),
-        (lambda: on(Loss(total), "a"), "ours have an argument for it.*on='a'"),
+        (lambda: on(Loss(total), "a"), "ours have an argument `on`.*on='a'"),
     ],
 )
 def test_a_bad_argument_is_refused_when_the_loss_is_made(make, message):

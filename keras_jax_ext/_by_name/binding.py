@@ -1,4 +1,4 @@
-"""Bind a callable's arguments by name, and explain what cannot be bound."""
+"""Give a callable its arguments by name, or say which it cannot have."""
 
 import difflib
 import inspect
@@ -15,30 +15,38 @@ NAMES = (
     "parameters",
     "states",
 )
-# What `fit` may be called without; everything else must be there when asked.
+# These may be absent when asked for; any other must be there.
 _OPTIONAL = ("sample_weight", "class_weight")
 
 
 class Binding(NamedTuple):
-    """A callable and the names it asks for, read once from its signature."""
+    """A callable and the names it asks for, read once from its signature.
 
-    function: Callable
+    Attributes:
+        function: The callable.
+        what: How messages call it.
+        positional: Names that it takes by position only.
+        keywords: Names that it takes by keyword.
+        required: Those of either that have no default.
+    """
+
+    function: Callable[..., Any]
     what: str
     positional: tuple[str, ...]
     keywords: tuple[str, ...]
     required: tuple[str, ...]
 
     @property
-    def names(self):
+    def names(self) -> tuple[str, ...]:
         """Every name that the callable asks for."""
         return self.positional + self.keywords
 
-    def __call__(self, given: Mapping[str, Any]):
+    def __call__(self, given: Mapping[str, Any]) -> Any:
         """Call the callable with the entries of `given` that it asks for."""
         for name in self.required:
             if name not in _OPTIONAL and given.get(name) is None:
                 raise ValueError(_absent(self.what, name))
-        # A parameter with a default keeps it when there is nothing to give.
+        # An absent value leaves a parameter at its default, if it has one.
         keywords = {
             name: given.get(name)
             for name in self.keywords
@@ -61,15 +69,12 @@ def _absent(what, name):
     )
 
 
-def bind(function, what):
+def bind(function: Callable[..., Any], what: str) -> Binding:
     """Read the signature of `function`.
 
     Args:
-        function: Callable; bound methods, partials and callable objects too.
-        what: String, how messages call it.
-
-    Returns:
-        A `Binding`.
+        function: Function, bound method, partial or callable object.
+        what: How messages call it.
 
     Raises:
         ValueError: If it requires an argument whose name is not in `NAMES`.
@@ -104,11 +109,11 @@ def _unknown(function, what, name):
     )
 
 
-def takes_labels_and_outputs(function):
+def takes_labels_and_outputs(function: Callable[..., Any]) -> bool:
     """Whether `function` is Keras's `f(y_true, y_pred)`, by position.
 
-    Anything that Keras can call with two arguments is Keras's, under whatever
-    names, unless those it requires are all names of ours and not these two.
+    A function that takes two positional arguments is, whatever their names;
+    unless all that it requires are names of ours, other than these two.
     """
     try:
         parameters = inspect.signature(function).parameters.values()

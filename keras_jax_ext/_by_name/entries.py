@@ -9,13 +9,13 @@ import keras
 def read(
     owner: str, config: dict, name: str, fits: Callable[[Any], bool]
 ) -> Any:
-    """What the entry `name` of a config holds, deserialized.
+    """Deserialize the entry `name` of a config.
 
     Args:
         owner: Whose config it is, in words.
         config: The config.
         name: The key.
-        fits: Whether the value is what the owner can work with.
+        fits: Predicate of the values that the owner can use.
 
     Raises:
         ValueError: If there is no such entry, or it does not fit.

@@ -1,4 +1,4 @@
-"""Public modules of ours answer for the names of Keras's too."""
+"""Let a public module of ours answer for the names of Keras's module too."""
 
 from collections.abc import Callable
 from types import ModuleType
@@ -8,7 +8,7 @@ from typing import Any
 def mirror(
     own: dict[str, Any], stock: ModuleType
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """The `__getattr__` and `__dir__` of a module that stands for another.
+    """Make the `__getattr__` and `__dir__` of a module of ours.
 
     Args:
         own: `globals()` of the module; its own names come first.

@@ -1,13 +1,16 @@
 """Parts of a structure, by key, index, field name or a path of them."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 
+Path = tuple[str | int, ...]
 
-def path_of(on):
-    """`on=` as a tuple of keys and indices."""
+
+def path_of(on: str | int | Sequence[str | int] | None) -> Path:
+    """Read `on=` as a tuple of keys and indices."""
     if on is None:
         return ()
     path = tuple(on) if isinstance(on, (list, tuple)) else (on,)
@@ -21,17 +24,26 @@ def path_of(on):
     return path
 
 
-def is_structure(value):
-    """Whether `value` holds others: a dict, a list, a tuple, a dataclass."""
+def is_structure(value: Any) -> bool:
+    """Whether `value` is a dict, a list, a tuple or a dataclass."""
     return isinstance(value, (Mapping, list, tuple)) or (
         dataclasses.is_dataclass(value) and not isinstance(value, type)
     )
 
 
-def named(returned, what, prefix=""):
-    """What a loss or metric returned, as a flat dict of its named parts."""
+def named(returned: Any, what: str, prefix: str = "") -> dict[str, Any]:
+    """Flatten what a loss or metric returned into a dict of named parts.
+
+    Args:
+        returned: A tensor, or nested dicts of tensors.
+        what: How messages call the loss or metric.
+        prefix: What the names begin with; a lone tensor has it as its name.
+
+    Raises:
+        TypeError: If it returned anything else.
+    """
     if isinstance(returned, Mapping) and returned:
-        parts = {}
+        parts: dict[str, Any] = {}
         for key, value in returned.items():
             parts.update(named(value, what, f"{prefix}/{key}".lstrip("/")))
         return parts
@@ -44,14 +56,17 @@ def named(returned, what, prefix=""):
     return {prefix: returned}
 
 
-def pick(structure, path, what, *, shallow=False):
-    """The part of `structure` that `path` leads to.
+def pick(
+    structure: Any, path: Path, what: str, *, shallow: bool = False
+) -> Any:
+    """Return the part of `structure` that `path` leads to.
 
     Args:
         structure: Nested dicts, lists, tuples, NamedTuples, dataclasses.
-        path: Tuple of keys, field names and indices.
-        what: String, how messages call the structure.
-        shallow: Boolean. If `True`, a leaf met early is the answer.
+        path: Keys, field names and indices.
+        what: How messages call the structure.
+        shallow: Whether to stop at a tensor, and return it, where the path
+            leads on.
 
     Raises:
         KeyError: If there is no such part; the message lists those there are.
@@ -89,11 +104,33 @@ def _entries(structure):
     return {name: getattr(structure, name) for name in fields}
 
 
-def spread(weights, values, what):
-    """Weights of shape `(batch, ...)`, repeated over the axes they lack."""
+def count_rows(given: Mapping[str, Any]) -> int:
+    """The number of samples in a batch, or 1 if nothing has a shape.
+
+    Args:
+        given: The values of a step, by name: `x`, `y_pred`...
+    """
+    for name in ("x", "y_pred"):
+        for leaf in keras.tree.flatten(given.get(name)):
+            if getattr(leaf, "shape", None):
+                return leaf.shape[0]
+    return 1
+
+
+def spread(weights: Any, values: Any, what: str) -> Any:
+    """Repeat weights of shape `(batch, ...)` over the axes they lack.
+
+    Args:
+        weights: The weights.
+        values: Tensor that they are to weigh.
+        what: How messages call the loss or metric that it comes from.
+
+    Raises:
+        ValueError: If the shapes do not fit, or there are several arrays.
+    """
     if is_structure(weights):
         raise ValueError(
-            "What is over several outputs takes one array of weights. "
+            "A loss or metric over several outputs takes one array of weights. "
             f"Received: sample_weight of type {type(weights).__name__} for "
             f"{what}. Choose a part with `on`, or ask for `sample_weight` by "
             "name."

@@ -5,10 +5,11 @@ import inspect
 import numbers
 import threading
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from keras_jax_ext import _keras
+from keras_jax_ext._xla import tracing
 
 import jax
 import keras
@@ -16,7 +17,7 @@ import numpy as np
 
 
 class _Threads(threading.local):
-    """Each thread compares its own."""
+    """The pairs that one thread is comparing."""
 
     def __init__(self):
         self.pairs: set[tuple[int, int]] = set()
@@ -29,8 +30,16 @@ class DeclarationError(ValueError):
     """A rule of inline declaration is broken; the message says which."""
 
 
-def check_constants(owner, cls, args, kwargs):
-    """A layer is made once, so nothing that a trace computes may enter it."""
+def check_constants(
+    owner: keras.Layer,
+    cls: type,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+) -> None:
+    """Refuse values of a trace as constructor arguments of a layer.
+
+    The layer is made once, and such a value differs from trace to trace.
+    """
     functional = issubclass(cls, keras.Model)
     for value in jax.tree.leaves((args, kwargs), is_leaf=_is_symbolic):
         if _is_symbolic(value) and not (
@@ -41,23 +50,26 @@ def check_constants(owner, cls, args, kwargs):
                 "and a tensor or an unknown dimension has another value each "
                 f"time. Received: {cls.__name__}(...) in the `call` of "
                 f"{type(owner).__name__}, with {value!r} (of type "
-                f"{type(value).__name__}). Pass the tensor to the layer's "
-                "call, or a number that is known beforehand."
+                f"{type(value).__name__}). Give the constructor a number that "
+                "is known beforehand, and pass the tensor to the layer's call."
             )
 
 
 def _is_symbolic(value):
-    return isinstance(
-        value, (jax.core.Tracer, keras.KerasTensor)
-    ) or jax.export.is_symbolic_dim(value)
+    return isinstance(value, keras.KerasTensor) or tracing.is_symbolic(value)
 
 
-def same_arguments(cls, left, right):
+def same_arguments(
+    cls: type,
+    left: tuple[Sequence[Any], Mapping[str, Any]],
+    right: tuple[Sequence[Any], Mapping[str, Any]],
+) -> bool:
     """Whether two `(args, kwargs)` of `cls` mean the same call."""
     if same(left, right):
         return True
     try:
-        signature = inspect.signature(cls.__init__)
+        constructor: Any = cls.__init__  # type: ignore[misc]
+        signature = inspect.signature(constructor)
         bound = [signature.bind(None, *a, **k) for a, k in (left, right)]
     except (TypeError, ValueError):
         return False
@@ -66,11 +78,11 @@ def same_arguments(cls, left, right):
     return same(bound[0].arguments, bound[1].arguments)
 
 
-def same(a, b):
-    """Equality of constructor arguments that are written anew at each call.
+def same(a: Any, b: Any) -> bool:
+    """Whether two constructor arguments, written anew at each call, are equal.
 
-    Python's `==` would tell two lambdas of one line apart, or two equal
-    initializers, and has no single answer for arrays.
+    Python's `==` calls two lambdas of one line unequal, and two initializers
+    with the same configuration; for arrays it gives no single answer.
     """
     if a is b:
         return True
@@ -80,7 +92,7 @@ def same(a, b):
         return False
     pair = id(a), id(b)
     if pair in _thread.pairs:
-        return True  # reached again from within: the rest decides
+        return True  # within its own comparison: the other parts decide
     _thread.pairs.add(pair)
     try:
         return _same_kind(a, b)
@@ -120,7 +132,7 @@ def _same_functions(a, b):
 def _contents(cell):
     try:
         return cell.cell_contents
-    except ValueError:  # the name is not bound yet
+    except ValueError:  # the name has no value yet
         return None
 
 
@@ -139,7 +151,7 @@ def _config(value):
     return config
 
 
-# Kinds of values and how two of a kind compare; the first kind that fits.
+# How two values of a kind compare. The first kind that fits is taken.
 _EQUALITIES: tuple[tuple[Any, Callable[[Any, Any], bool]], ...] = (
     (dict, _same_entries),
     ((list, tuple), _same_items),
@@ -150,15 +162,30 @@ _EQUALITIES: tuple[tuple[Any, Callable[[Any, Any], bool]], ...] = (
 )
 
 
-def check_weight(owner, variable, spec, line):
-    """`add_weight` in `call` finds by name; the rest must be as before."""
+def check_weight(
+    owner: keras.Layer,
+    variable: keras.Variable,
+    spec: Mapping[str, Any],
+    line: str,
+) -> None:
+    """Refuse another shape or dtype for a weight that was found by its name.
+
+    Args:
+        owner: The layer whose `call` asks for the weight.
+        variable: The weight that it has.
+        spec: What `call` asks for; `shape` and `dtype` are compared.
+        line: Where it asks, as `file:line`.
+
+    Raises:
+        DeclarationError: If they differ.
+    """
     shape = spec.get("shape")
     dtype = spec.get("dtype")
     asked = {}
     if shape is not None:
         asked["shape"] = (tuple(np.atleast_1d(shape)), tuple(variable.shape))
     if dtype is not None:
-        # Not `variable.dtype`, which mixed precision changes inside `call`.
+        # Not `variable.dtype`, which mixed precision changes within `call`.
         asked["dtype"] = (
             keras.backend.standardize_dtype(dtype),
             _keras.stored_dtype(variable),

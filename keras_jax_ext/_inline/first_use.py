@@ -3,16 +3,17 @@
 `call` is traced abstractly with `training=False` and with `training=True`;
 every layer in the trace that declares inline takes part. Then the variables
 get their values and the declared layers become attributes. If anything
-raises, all of them are as they were.
+raises, every layer is left as it was.
 """
 
-import copy
 import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from keras_jax_ext import _keras
 from keras_jax_ext._inline import scope, shapes
 from keras_jax_ext._inline.arguments import DeclarationError
-from keras_jax_ext._inline.frame import declarations
+from keras_jax_ext._inline.declarations import declarations, remember
 from keras_jax_ext._inline.orphans import check_kept
 
 import jax
@@ -23,49 +24,42 @@ _one_build = threading.RLock()
 
 
 class _Build:
-    """The layers that take part in one build, and the way back."""
+    """The layers that take part in one build, and how to undo it."""
 
-    def __init__(self):
-        self.owners = []
-        self._restores = []
+    def __init__(self) -> None:
+        self.owners: list[keras.Layer] = []
+        self._undo: list[Callable[[], None]] = []
 
-    def add(self, owner):
+    def add(self, owner: keras.Layer) -> None:
         """Let `owner` take part, remembering it as it is now."""
         if any(o is owner for o in self.owners):
             return
-        declared = declarations(owner)
-        before = {k: copy.copy(v) for k, v in vars(declared).items()}
-        restore = _keras.snapshot(owner)
-
-        def undo():
-            restore()
-            vars(declared).update(before)
-
         self.owners.append(owner)
-        self._restores.append(undo)
+        self._undo.append(remember(owner))
 
-    def roll_back(self):
+    def roll_back(self) -> None:
         """Leave every layer as it was when it was added."""
-        for undo in reversed(self._restores):
+        for undo in reversed(self._undo):
             undo()
 
-    def declared(self):
+    def declared(self) -> tuple[list[keras.Layer], list[keras.Variable]]:
         """All the layers and all the weights that were declared."""
         records = [declarations(owner) for owner in self.owners]
         layers = [c.layer for r in records for c in r.children.values()]
         return layers, [v for r in records for v in r.weights.values()]
 
-    def is_empty(self):
+    def is_empty(self) -> bool:
+        """Whether nothing was declared."""
         return not any(self.declared())
 
-    def kept(self):
-        """The ids of all variables that somebody keeps."""
+    def kept(self) -> set[int]:
+        """The ids of all variables that a layer or a metric keeps."""
         keepers = self.owners + self.declared()[0]
         kept = {id(v) for k in keepers for v in k.variables}
         return kept | {id(v) for k in keepers for v in _metric_variables(k)}
 
-    def finish(self):
-        """Make the children attributes, and close all the owners."""
+    def finish(self) -> None:
+        """Make the children attributes, and lock all the owners."""
         for owner in self.owners:
             _attach(owner)
             declared = declarations(owner)
@@ -78,14 +72,14 @@ def _metric_variables(layer):
 
 
 def _attach(owner):
-    """Track the children that nobody else tracks, as attributes."""
+    """Make attributes of the children that no other layer tracks."""
     children = declarations(owner).children.values()
     layers = [child.layer for child in children]
     tracked = [_keras.sublayers(layer) for layer in layers]
     tracked.append(_keras.sublayers(owner, recursive=False))
     elsewhere = {id(layer) for below in tracked for layer in below}
-    # A wrapper such as Bidirectional copies the layer that it is given, which
-    # then is never built.
+    # A wrapper such as Bidirectional copies the layer that it is given. The
+    # original is never built.
     passed = jax.tree.leaves([(c.args, c.kwargs) for c in children])
     elsewhere |= {id(v) for v in passed if not getattr(v, "built", True)}
     _keras.unlock(owner)
@@ -102,8 +96,13 @@ def _attach(owner):
         setattr(owner, attribute, value)
 
 
-def first_call(layer, call, args, kwargs):
-    """`call(*args, **kwargs)`, after what it declares has been found.
+def first_call(
+    layer: keras.Layer,
+    call: Callable[..., Any],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+) -> Any:
+    """Find what `call` declares, then return `call(*args, **kwargs)`.
 
     Args:
         layer: The layer that is called; it declares inline and is not
@@ -125,8 +124,14 @@ def first_call(layer, call, args, kwargs):
     return call(*args, **kwargs)
 
 
-def run(layer, call, args, kwargs, required=True):
-    """Build `layer` from one real call, for what cannot be traced abstractly.
+def run(
+    layer: keras.Layer,
+    call: Callable[..., Any],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    required: bool = True,
+) -> Any:
+    """Build `layer` from one real call, if it cannot be traced on shapes.
 
     Args:
         layer: The layer that is called.
@@ -155,12 +160,17 @@ def run(layer, call, args, kwargs, required=True):
     return outputs
 
 
-def discover(layer, call, args, kwargs):
-    """Trace `call` both ways; if that works, `layer` is complete.
+def discover(
+    layer: keras.Layer,
+    call: Callable[..., Any],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+) -> Exception | None:
+    """Trace `call` in both modes; if that works, `layer` is complete.
 
     Returns:
-        `None`, or the exception of a trace that failed: `call` is then to be
-        run for real, and may fail as it would in Keras.
+        `None`, or the exception of a trace that failed. Then the caller must
+        run `call` for real, which may fail as it would in Keras.
     """
     requested = bool(kwargs.get("training"))
     declared = declarations(layer)
@@ -170,8 +180,8 @@ def discover(layer, call, args, kwargs):
         error = _try(layer, call, args, kwargs, modes=(False, True))
         if error is None:
             return None
-        # The other mode may need what this call does not give (labels...):
-        # it stays unbuilt, and says so if it is ever reached.
+        # The other mode may need arguments that this call lacks (labels...).
+        # It stays unbuilt; a layer that only it declares raises when reached.
         declared.untraced = f"{type(error).__name__}: {error}"
         return _try(layer, call, args, kwargs, modes=(requested,))
 
@@ -185,7 +195,7 @@ def _try(layer, call, args, kwargs, modes):
     Raises:
         DeclarationError: If a rule of inline declaration is broken.
         Exception: What a single trace raised after it declared something, if
-            there is no real call to come.
+            no real call follows.
     """
     build = _Build()
     build.add(layer)
@@ -195,17 +205,18 @@ def _try(layer, call, args, kwargs, modes):
     with jax.ensure_compile_time_eval(), keras.StatelessScope():
         try:
             for training in modes:
-                # Random layers cannot be traced for an unknown batch size;
-                # the first of two traces keeps it unknown, to see misuse.
+                # Random layers cannot be traced for an unknown batch size, so
+                # the last trace knows it. The first of two does not, to find
+                # layers whose arguments depend on the batch size.
                 unknown = None if training is modes[-1] else "symbolic"
-                trace = shapes.abstract(
+                trace = shapes.shape_tracer(
                     call, args, {**kwargs, "training": training}, unknown
                 )
                 with scope.building(build):
                     trace()
                     check_kept(layer, build.kept() | before, trace)
         except BaseException as error:
-            refused = not build.is_empty() and final
+            refused = final and not build.is_empty()
             build.roll_back()
             if isinstance(error, DeclarationError) or refused:
                 raise

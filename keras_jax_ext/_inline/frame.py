@@ -2,95 +2,38 @@
 
 One running `call` is a `Frame`. A constructor that is used in it asks the
 frame, which makes the layer the first time and finds it by its name ever
-after. What a layer has declared is kept in its `Declarations`, an object that
-Keras neither tracks nor saves.
+after.
 """
 
-import inspect
-import itertools
 import sys
-import types
+from collections.abc import Callable, Mapping, Sequence
+from types import CodeType, FrameType
+from typing import Any
 
 from keras_jax_ext import _keras
+from keras_jax_ext._by_name.naming import free_name, numbered
 from keras_jax_ext._inline.arguments import (
     DeclarationError,
     check_constants,
     check_weight,
     same_arguments,
 )
+from keras_jax_ext._inline.declarations import (
+    Child,
+    Declarations,
+    declarations,
+)
+from keras_jax_ext._xla.tracing import running_loops
 
-import jax
 import keras
 
 # Frames of these packages are never "the user's line".
 _LIBRARIES = {"keras_jax_ext", "keras", "jax", "flax", "contextlib", "optree"}
 
-# These trace their body again when the types of the carry change.
-_LOOPS = {
-    inspect.unwrap(loop).__code__ for loop in (jax.lax.scan, jax.lax.while_loop)
-}
 
-
-class Child:
-    """One layer declared inline: what was asked for, and where."""
-
-    def __init__(self, layer, cls, args, kwargs, line):
-        self.layer = layer
-        self.cls = cls
-        self.args = args
-        self.kwargs = kwargs
-        self.line = line
-        self.attribute = None  # where `call` assigns it
-
-    def name_by(self, attribute):
-        """The first attribute it is assigned to names an unnamed child."""
-        if self.attribute is None:
-            self.attribute = attribute
-            if not self.kwargs.get("name"):
-                self.layer.name = attribute
-
-    def written(self):
-        """The constructor call as a user would write it, with its line."""
-        return f"{written(self.cls, self.args, self.kwargs)} at {self.line}"
-
-
-class Declarations:
-    """What one layer has declared inline, and how it was first called."""
-
-    def __init__(self):
-        self.children = {}
-        self.weights = {}
-        self.structures = {}  # lists of children that `call` assigns
-        self.complete = False
-        self.signature = None
-        self.is_named = False  # by its user, whatever the name looks like
-        self.path_name = None
-        self.rng = None
-        self.compiled_from_file = False  # until its arrays are read
-        self.untraced = None  # why a trace at the first use failed, if it did
-
-    def why_late(self):
-        """The end of a message about a declaration after the build."""
-        if self.untraced is None:
-            return ""
-        return (
-            " At the first use, the trace that would have found it failed: "
-            f"{self.untraced}"
-        )
-
-
-def declarations(layer):
-    """The `Declarations` of `layer`, made when first asked for."""
-    attributes = vars(layer)
-    if "_declarations" not in attributes:
-        # Past Keras's `__setattr__`, which would look into it.
-        object.__setattr__(layer, "_declarations", Declarations())
-    return attributes["_declarations"]
-
-
-def user_line():
+def user_line() -> str:
     """`file:line` of the innermost frame that is the user's own code."""
-    frame = sys._getframe(1)
+    frame: FrameType = sys._getframe(1)
     while frame.f_back is not None:
         module = frame.f_globals.get("__name__", "")
         if module.partition(".")[0] not in _LIBRARIES:
@@ -99,42 +42,54 @@ def user_line():
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
-def written(cls, args, kwargs):
-    """A constructor call in source form, long values shortened."""
-    parts = [_short(value) for value in args]
-    parts += [f"{key}={_short(value)}" for key, value in kwargs.items()]
-    return f"{cls.__name__}({', '.join(parts)})"
-
-
-def _short(value):
-    text = getattr(value, "__name__", None) or repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
 class Frame:
     """One running `call`: the names it has used so far."""
 
-    def __init__(self, owner, function, build):
+    def __init__(
+        self,
+        owner: keras.Layer,
+        function: Callable,
+        entry: CodeType,
+        build: Any,
+    ) -> None:
+        """Begin a call.
+
+        Args:
+            owner: The layer that is called.
+            function: Its `call`, as the user wrote it.
+            entry: Code of the function that wraps every `call`.
+            build: The build that is going on, or `None`.
+        """
         self.owner = owner
         self.functions = [function]  # more than one under super().call()
+        self.entry = entry
         self.building = build is not None and not self.declared.complete
         self.running = _keras.running_layer()
-        self.used = set()
-        self.late = []
-        self.loops = {}
-        self.before = len(_keras.uninitialized_variables())
+        self.used: set[str] = set()
+        self.late: list[str] = []
+        # By the id of a loop's frame: that frame, the frame of its latest
+        # trace, and the names that were used before the loop.
+        self.loops: dict[int, tuple[Any, Any, frozenset[str]]] = {}
+        self.waiting = len(_keras.uninitialized_variables())
 
     @property
-    def declared(self):
+    def declared(self) -> Declarations:
+        """The declarations of the layer that is called."""
         return declarations(self.owner)
 
-    def child(self, cls, args, kwargs, construct):
+    def child(
+        self,
+        cls: type,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        construct: Callable[..., keras.Layer],
+    ) -> keras.Layer:
         """Make or find the layer that `cls(*args, **kwargs)` means here."""
         check_constants(self.owner, cls, args, kwargs)
         line = user_line()
         self._forget_repeated_traces()
         name = self._child_name(cls, kwargs.get("name"), line)
-        asked = Child(None, cls, args, kwargs, line)
+        asked = Child(cls, args, kwargs, line)
         found = self.declared.children.get(name)
         if found is None:
             return self._add_child(name, asked, construct)
@@ -144,8 +99,7 @@ class Frame:
     def _child_name(self, cls, explicit, line):
         """The explicit name or the class's, numbered by order of execution."""
         base = explicit or _keras.to_snake_case(cls.__name__)
-        for number in itertools.count():
-            name = f"{base}_{number}" if number else base
+        for name in numbered(base):
             if name in self.used:
                 continue
             if name in self.declared.children or not self._taken(name):
@@ -161,18 +115,18 @@ class Frame:
         raise AssertionError("unreachable")
 
     def _forget_repeated_traces(self):
-        """A loop that traces its body once more means the same layers."""
-        for loop, trace in reversed(list(_running_loops())):
-            # The frame objects are kept: identity holds while they live.
-            known, last_trace, used = self.loops.get(id(loop), (None,) * 3)
-            if known is None:
-                used = frozenset(self.used)
-            elif last_trace is not trace:
+        """Free the names of a loop's body, which is traced once more."""
+        for loop, trace in reversed(list(running_loops(self.entry))):
+            # The frames are kept, so that no other frame gets their ids.
+            _, latest, used = self.loops.get(
+                id(loop), (None, trace, frozenset(self.used))
+            )
+            if latest is not trace:
                 self.used = set(used)
             self.loops[id(loop)] = loop, trace, used
 
     def _taken(self, name):
-        # Not hasattr: it would run the owner's properties.
+        # Not `hasattr`, which would run the owner's properties.
         return name in vars(self.owner) or any(
             name in vars(base) for base in type(self.owner).__mro__
         )
@@ -194,8 +148,8 @@ class Frame:
     def _check_same(self, name, found, asked):
         if found.line != asked.line:
             raise DeclarationError(
-                f"One name cannot mean two lines of `call`: which of them runs "
-                f"first depends on a condition. Received: {name!r} as "
+                f"One name cannot mean two lines of `call`, and here a "
+                f"condition decides which it means. Received: {name!r} as "
                 f"{found.written()} and as {asked.written()}. Give them "
                 "different names, or declare the layer once and use it twice."
             )
@@ -209,10 +163,21 @@ class Frame:
                 "Give the other layer a name of its own, with `name=`."
             )
 
-    def weight(self, name, spec, make):
-        """Make or find the variable that `add_weight` in `call` means."""
+    def weight(
+        self,
+        name: str | None,
+        spec: Mapping[str, Any],
+        make: Callable[[str], keras.Variable],
+    ) -> keras.Variable:
+        """Make or find the variable that `add_weight` in `call` means.
+
+        Args:
+            name: The name that was asked for, or `None`.
+            spec: The `shape` and the `dtype` that were asked for, if any.
+            make: Function of a name, which makes the variable.
+        """
         if name is None:
-            name = next(n for n in _numbered("weight") if n not in self.used)
+            name = free_name("weight", self.used)
             self.used.add(name)
         found = self.declared.weights.get(name)
         if found is None:
@@ -231,16 +196,16 @@ class Frame:
             raise DeclarationError(
                 f"`add_weight` in `call` makes or finds a weight by its name, "
                 f"and {owner} has a weight of that name from `__init__` or "
-                f"`build`. Received: name={name!r} at {user_line()}. Use that "
-                "attribute, or choose another name."
+                f"`build`. Received: name={name!r} at {user_line()}. Use the "
+                "attribute that holds it, or choose another name."
             )
 
-    def close(self):
-        """Late declarations are fine if they hold no variables."""
+    def close(self) -> None:
+        """End the call: refuse weights that nothing could keep or train."""
         self._check_late()
         if self.building or not _keras.in_compiled_step():
             return
-        made = _keras.uninitialized_variables()[self.before :]
+        made = _keras.uninitialized_variables()[self.waiting :]
         if made:
             raise DeclarationError(
                 f"Weights made inside a compiled step would be made anew at "
@@ -251,6 +216,7 @@ class Frame:
             )
 
     def _check_late(self):
+        """Late declarations are allowed if they hold no variables."""
         for name in self.late:
             child = self.declared.children[name]
             if child.layer.variables:
@@ -262,22 +228,16 @@ class Frame:
                 )
 
 
-def _running_loops():
-    """Frames of the JAX loops inside this `call`, each with its next inner."""
-    inner: types.FrameType | None = None
-    frame: types.FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code.co_name != "scoped_call":
-        if frame.f_code in _LOOPS:
-            yield frame, inner
-        inner, frame = frame, frame.f_back
+def late_error(
+    owner: keras.Layer, what: str, received: str
+) -> DeclarationError:
+    """The error for state that is first declared after the first use.
 
-
-def _numbered(base):
-    return (f"{base}_{n}" if n else base for n in itertools.count())
-
-
-def late_error(owner, what, received):
-    """The error for state that is first declared after the first use."""
+    Args:
+        owner: The layer whose `call` declares it.
+        what: What is declared, in words.
+        received: The sentence of the message that begins with `Received:`.
+    """
     declared = declarations(owner)
     if declared.complete or declared.untraced:
         when = "was not declared when the model was first used"
@@ -287,10 +247,7 @@ def late_error(owner, what, received):
         )
     else:
         when = "is first reached inside a compiled step"
-        fix = (
-            "Call the layer on a batch before, so that it is built: "
-            f"`{owner.name}(x)`."
-        )
+        fix = f"Build the layer before: call it on a batch, `{owner.name}(x)`."
     return DeclarationError(
         f"{what} of {type(owner).__name__} {when}, so its weights could not "
         f"be kept and trained. {received}. {fix}{declared.why_late()}"

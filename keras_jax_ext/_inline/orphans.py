@@ -1,6 +1,7 @@
-"""Variables that a trace makes and nobody keeps: who made them, and where."""
+"""Variables that a trace makes and no layer keeps: who made them, and where."""
 
 import sys
+from collections.abc import Callable
 
 from keras_jax_ext import _keras
 from keras_jax_ext._inline.arguments import DeclarationError
@@ -9,17 +10,22 @@ from keras_jax_ext._inline.frame import user_line
 import keras
 
 
-def check_kept(owner, kept, trace):
-    """Variables made in the trace must belong to somebody.
+def check_kept(
+    owner: keras.Layer, kept: set[int], trace: Callable[[], None]
+) -> None:
+    """Refuse variables that were made in a trace and that no layer keeps.
 
-    A stock layer that is constructed in `call` has its weights made anew at
-    each trace; nothing would ever train them.
+    A stock layer that is constructed in `call` makes its weights anew at each
+    trace, so that nothing would ever train them.
 
     Args:
         owner: The layer whose `call` was traced.
-        kept: Set of ids of the variables that somebody keeps, and of those
-            that waited for values before the trace.
+        kept: Ids of the variables that a layer keeps, and of those that waited
+            for values before the trace.
         trace: Function that runs the trace once more.
+
+    Raises:
+        DeclarationError: If there are such variables.
     """
     orphans = [v for v in _keras.uninitialized_variables() if id(v) not in kept]
     if not orphans:
@@ -33,23 +39,26 @@ def check_kept(owner, kept, trace):
 
 
 def _is_profiled():
-    """Whether a profiler runs that cannot be put back: until 3.11 cProfile."""
+    """Whether a profiler runs that we could not start again.
+
+    Up to Python 3.11, `sys.setprofile` cannot restore cProfile.
+    """
     profiler = sys.getprofile()
     return profiler is not None and not callable(profiler)
 
 
 def _unknown_error(owner, variable):
     return DeclarationError(
-        "What is made in `call` is made anew at each trace, so nothing keeps "
-        f"it and it never learns. Received: {variable.path!r} in the `call` of "
-        f"{type(owner).__name__}, at a line that cannot be found while a "
-        "profiler runs. Declare its layer with `from keras_jax_ext import "
-        "layers`, or make it in `__init__`."
+        "A variable made in `call` is made anew at each trace, so nothing "
+        f"keeps it and it never learns. Received: {variable.path!r} in the "
+        f"`call` of {type(owner).__name__}, at a line that cannot be found "
+        "while a profiler runs. Declare its layer with `from keras_jax_ext "
+        "import layers`, or make it in `__init__`."
     )
 
 
 def _constructed_in(trace):
-    """The layers and variables that a trace constructs, with user lines."""
+    """The layers, variables and metrics that a trace makes, with the lines."""
     codes = {
         cls.__init__.__code__
         for cls in (keras.Layer, keras.Variable, keras.metrics.Metric)

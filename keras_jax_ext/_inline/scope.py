@@ -1,25 +1,25 @@
-"""Which `call` is running: the stack of frames, and the way in from a class."""
+"""Which `call` is running: a stack of frames, and what enters it."""
 
 import contextlib
 import functools
 import threading
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 from keras_jax_ext import _keras
 from keras_jax_ext._inline.arguments import DeclarationError
-from keras_jax_ext._inline.frame import (
-    Frame,
-    declarations,
-    late_error,
-    user_line,
-)
+from keras_jax_ext._inline.declarations import declarations
+from keras_jax_ext._inline.frame import Frame, late_error, user_line
 
 import keras
 
+Made = TypeVar("Made", bound=type)
+
 
 class _Threads(threading.local):
-    """Each thread has its own stack, also those that never imported us."""
+    """The running calls of one thread, innermost last."""
 
+    # Each thread that asks runs it, also one that never imported us.
     def __init__(self):
         self.frames: list[Frame | None] = []
         self.build: Any = None
@@ -28,14 +28,14 @@ class _Threads(threading.local):
 _thread = _Threads()
 
 
-def current_build():
+def current_build() -> Any:
     """The build that is going on in this thread, or `None`."""
     return _thread.build
 
 
 @contextlib.contextmanager
-def building(build):
-    """Until the end of the block, layers that are first used join `build`."""
+def building(build: Any) -> Iterator[None]:
+    """Within the block, layers that are first used join `build`."""
     _thread.build = build
     try:
         yield
@@ -43,7 +43,7 @@ def building(build):
         _thread.build = None
 
 
-def current():
+def current() -> Frame | None:
     """The frame that a constructor called now belongs to, or `None`."""
     frame = _thread.frames[-1] if _thread.frames else None
     if frame is None:
@@ -52,7 +52,7 @@ def current():
     if running is frame.running or running is frame.owner:
         return frame
     if running is None or not running.built:
-        return None  # another layer's `build` makes its own sublayers
+        return None  # within the `build` of another layer
     raise DeclarationError(
         f"Layers are declared inline in the `call` of a keras_jax_ext layer or "
         f"model, and {running.name!r} is a stock layer. Received: "
@@ -61,14 +61,15 @@ def current():
     )
 
 
-def assigned(owner, attribute, value):
-    """Take note of children that their owner's `call` assigns to itself.
+def assigned(owner: keras.Layer, attribute: str, value: Any) -> bool:
+    """Note the children that their owner's `call` assigns to an attribute.
 
-    One child is named by the attribute. They are tracked after the build, in
-    order of execution.
+    A single child gets the attribute as its name. The children are tracked
+    after the build, in order of execution.
 
     Returns:
-        Whether `value` is, or holds, such children, and is not to be tracked.
+        Whether `value` is or holds such children, so that Keras must not
+        track it now.
     """
     frame = _thread.frames[-1] if _thread.frames else None
     if frame is None or frame.owner is not owner:
@@ -86,7 +87,7 @@ def assigned(owner, attribute, value):
     return True
 
 
-def seed_generator(owner):
+def seed_generator(owner: keras.Layer) -> keras.random.SeedGenerator:
     """The generator behind the random keys of `owner`, made at first use."""
     declared = declarations(owner)
     if declared.rng is None:
@@ -99,8 +100,11 @@ def seed_generator(owner):
 
 
 @contextlib.contextmanager
-def suspended():
-    """While one layer is constructed, constructors are plain again."""
+def suspended() -> Iterator[None]:
+    """Within the block, constructors act as they do outside of a `call`.
+
+    A layer that is constructed may so make sublayers of its own.
+    """
     _thread.frames.append(None)
     try:
         yield
@@ -108,8 +112,20 @@ def suspended():
         _thread.frames.pop()
 
 
-def declare(cls, args, kwargs, construct):
-    """`cls(*args, **kwargs)`: found by name in a `call`, else constructed."""
+def declare(
+    cls: type,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    construct: Callable[..., Any],
+) -> Any:
+    """Find `cls(*args, **kwargs)` by its name in a `call`, else construct it.
+
+    Args:
+        cls: The class.
+        args: Positional arguments of its constructor.
+        kwargs: Keyword arguments of its constructor.
+        construct: What makes an instance from these.
+    """
     _keras.check_fresh(f"The class {cls.__name__}")
     frame = current()
     if frame is None:
@@ -122,10 +138,9 @@ def declare(cls, args, kwargs, construct):
     return frame.child(cls, args, kwargs, plainly)
 
 
-def scoped(call):
+def scoped(call: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap a user-written `call` so that it runs in a frame of its own."""
 
-    @functools.wraps(call)
     def scoped_call(self, *args, **kwargs):
         top = _thread.frames[-1] if _thread.frames else None
         if top is not None and top.owner is self and call not in top.functions:
@@ -136,7 +151,7 @@ def scoped(call):
                 top.functions.pop()
         if _thread.build is None:
             self._declare_before(args, kwargs)
-        frame = Frame(self, call, _thread.build)
+        frame = Frame(self, call, scoped_call.__code__, _thread.build)
         if frame.building:
             _thread.build.add(self)
             _keras.unlock(self)
@@ -148,58 +163,57 @@ def scoped(call):
         frame.close()
         return outputs
 
-    return scoped_call
+    return functools.wraps(call)(scoped_call)
 
 
 class InlineClass:
-    """A layer class that, used in a `call`, is found instead of made anew.
+    """A layer class whose constructor finds its layer, when used in a `call`.
 
-    Stands for the class in three more places: as a base class, in
-    `isinstance`, and for its class attributes.
+    It can be used like the class in three more places: as a base class, in
+    `isinstance`, and to read class attributes.
     """
 
-    def __init__(self, cls):
+    def __init__(self, cls: type) -> None:
         self.__wrapped__ = cls
         self.__name__ = cls.__name__
         self.__qualname__ = cls.__qualname__
         self.__module__ = cls.__module__
         self.__doc__ = cls.__doc__
 
-    def __call__(self, *args, **kwargs):
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         cls = self.__wrapped__
         return declare(cls, args, kwargs, cls)
 
-    def __mro_entries__(self, bases):
+    def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[type]:
         return (self.__wrapped__,)
 
-    def __instancecheck__(self, instance):
+    def __instancecheck__(self, instance: Any) -> bool:
         return isinstance(instance, self.__wrapped__)
 
-    def __subclasscheck__(self, subclass):
+    def __subclasscheck__(self, subclass: type) -> bool:
         return issubclass(subclass, self.__wrapped__)
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self.__wrapped__, name)
 
-    def __eq__(self, other):
+    def __eq__(self, other: object) -> bool:
         return self.__wrapped__ is getattr(other, "__wrapped__", other)
 
-    def __hash__(self):
+    def __hash__(self) -> int:
         return hash(self.__wrapped__)
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return inline, (self.__wrapped__,)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<inline {self.__module__}.{self.__qualname__}>"
 
 
-@functools.cache
-def inline(cls):
+def inline(cls: Made) -> Made:
     """Make any layer class declarable inline, in the `call` of a model.
 
-    For layers of your own or of another package that derive from stock Keras.
-    Subclasses of `keras_jax_ext.Layer` and the names in
+    Use it for layers, your own or another package's, that derive from stock
+    Keras. Subclasses of `keras_jax_ext.Layer` and the names in
     `keras_jax_ext.layers` need no help.
 
     Example:
@@ -216,7 +230,7 @@ def inline(cls):
         cls: Class, a subclass of `keras.Layer`.
 
     Returns:
-        A callable that constructs `cls` outside a `call`, and inside one
+        A callable that constructs `cls` outside of a `call`; within one it
         makes the layer once and finds it by its name ever after. It can be
         subclassed and used in `isinstance` like the class.
 
@@ -230,4 +244,8 @@ def inline(cls):
             "`keras_jax_ext.inline` takes a subclass of keras.Layer. "
             f"Received: cls={cls!r} (of type {type(cls).__name__})."
         )
-    return InlineClass(cls)
+    return _inline_class(cls)
+
+
+# One object for a class, so that subclasses and comparisons meet it again.
+_inline_class: Any = functools.cache(InlineClass)

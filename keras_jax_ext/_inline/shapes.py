@@ -1,7 +1,8 @@
-"""Arguments of a call as shapes: to trace it, or to build from another time."""
+"""Arguments of a call as shapes: to trace it, or to build it from a file."""
 
 import contextlib
 import warnings
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from keras_jax_ext import _keras
@@ -15,7 +16,10 @@ _PLACEHOLDER = 64
 
 
 class _Placeholders(keras.StatelessScope):
-    """New variables are zeros in a trace: tracing initializers is slow."""
+    """Gives zeros as the values of new variables in a trace.
+
+    Tracing their initializers would be slow.
+    """
 
     def get_current_value(self, variable):
         value = super().get_current_value(variable)
@@ -25,8 +29,21 @@ class _Placeholders(keras.StatelessScope):
         return value
 
 
-def abstract(call, args, kwargs, unknown):
-    """A function that traces `call` on shapes, computing nothing."""
+def shape_tracer(
+    call: Callable[..., Any],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    unknown: str | None,
+) -> Callable[[], None]:
+    """Make a function that traces `call` on shapes, computing nothing.
+
+    Args:
+        call: The function.
+        args: Its positional arguments; of tensors, only shapes are used.
+        kwargs: Its keyword arguments.
+        unknown: `"symbolic"` for a symbol in place of unknown dimensions, or
+            `None` for a number.
+    """
     leaves, structure = jax.tree.flatten(
         (args, kwargs), is_leaf=lambda x: not _is_container(x)
     )
@@ -55,13 +72,15 @@ def abstract(call, args, kwargs, unknown):
             stack.enter_context(_keras.fresh_names())
             stack.enter_context(_Placeholders())
             stack.enter_context(keras.SymbolicScope())
-            # A new function each time: JAX remembers traces by function.
+            # A new function each time, since JAX caches traces by function.
             jax.eval_shape(lambda *a: traced(*a), structs, mask_structs)
 
     return trace
 
 
-def zeros(args, kwargs):
+def zeros(
+    args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> tuple[Sequence[Any], dict[str, Any]]:
     """The arguments with arrays of zeros in place of `KerasTensor`s."""
 
     def fill(leaf):
@@ -87,21 +106,23 @@ def _is_tensor(value):
     return np.asarray(value).dtype.kind in "biufc"
 
 
-def _struct(tensor, batch):
-    """Shape and dtype, every unknown dimension the same symbol as in Keras."""
-    shape = [d if isinstance(d, int) else batch for d in tensor.shape]
+def _struct(tensor, unknown):
+    """Shape and dtype, with `unknown` for every unknown dimension."""
+    shape = [d if isinstance(d, int) else unknown for d in tensor.shape]
     return jax.ShapeDtypeStruct(shape, _dtype(tensor))
 
 
 def _dtype(tensor):
-    """What JAX makes of the dtype: without x64, int64 becomes int32."""
+    """The dtype that JAX uses; without x64, int64 becomes int32."""
     return jax.dtypes.canonicalize_dtype(
         keras.backend.standardize_dtype(tensor.dtype)
     )
 
 
-def signature(args, kwargs):
-    """The arguments as `KerasTensor`s: what to build from another time."""
+def signature(
+    args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> tuple[Any, Any]:
+    """The arguments with `KerasTensor`s in place of tensors, for a file."""
     kwargs = {k: v for k, v in kwargs.items() if k != "training"}
 
     def symbol(leaf):
@@ -115,20 +136,27 @@ def signature(args, kwargs):
     )
 
 
-def check_savable(layer: keras.Layer, arguments: tuple):
+def check_savable(layer: keras.Layer, arguments: tuple[Any, Any]) -> None:
     """Warn of arguments that `from_file` will refuse."""
     if any(map(callable, jax.tree.leaves(arguments))):
         warnings.warn(
             f"{type(layer).__name__} {layer.name!r} was first called with a "
             "function, which a file cannot give to `call`. Received: "
-            f"{arguments}. Loading it will raise; give the function to the "
-            "constructor.",
+            f"{arguments}. Loading the file will raise. Give the function to "
+            "the constructor.",
             stacklevel=3,
         )
 
 
-def from_file(config):
-    """`(args, kwargs)` of a first call, saved: shapes and plain values."""
+def from_file(config: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Read `(args, kwargs)` of a first call: shapes and plain values.
+
+    Args:
+        config: The entry `call` of a build config, which may be damaged.
+
+    Raises:
+        ValueError: If it holds anything else.
+    """
     args: Any = None
     kwargs: Any = None
     cause = None
@@ -140,7 +168,7 @@ def from_file(config):
     fits = (
         isinstance(args, list)
         and isinstance(kwargs, dict)
-        # `call` would give it what else the file says.
+        # `call` would call it, with arguments that the file chooses.
         and not any(map(callable, jax.tree.leaves((args, kwargs))))
     )
     if not fits:

@@ -1,36 +1,41 @@
-"""Every array of a file has a taker, or loading it is an error.
+"""Refuse a file of weights that has other arrays than the model.
 
-Keras's loader asks a file for what the model has. A model that could not be
-built as it was asks for less, and would make the rest anew, at random.
+Keras's loader reads the arrays that the model asks for. A model that could
+not be built as it was saved asks for fewer, and the rest would get new random
+values in silence.
 """
 
 import contextlib
 import threading
+from collections.abc import Callable, Collection, Iterator
+from typing import Any
 
 from keras_jax_ext import _keras
-from keras_jax_ext._inline.frame import declarations
+from keras_jax_ext._inline.declarations import declarations
 
 import keras
 
 
 class _Threads(threading.local):
-    """Each thread reads its own file."""
+    """How one thread reads a file."""
 
     def __init__(self):
-        self.skips = False
+        self.skips = False  # whether objects are left out
 
 
 _thread = _Threads()
 
 
 @contextlib.contextmanager
-def loading(model: keras.Model, objects_to_skip):
+def loading(
+    model: keras.Model, objects_to_skip: Collection[Any] | None
+) -> Iterator[None]:
     """Give the variables of `model` their values back if the block fails.
 
     Args:
         model: The model whose weights are loaded.
-        objects_to_skip: What Keras's loader leaves out, whose arrays are
-            then nobody's; or `None`.
+        objects_to_skip: Objects that Keras's loader leaves out, or `None`.
+            With some, arrays that nothing asks for are no error.
     """
     optimizer = getattr(model, "optimizer", None)
     variables = [*model.variables, *getattr(optimizer, "variables", ())]
@@ -47,19 +52,22 @@ def loading(model: keras.Model, objects_to_skip):
         _thread.skips = False
 
 
-def load(layer: keras.Layer, store, read):
-    """Read the arrays of `layer` itself, and check all those below it.
+def load(layer: keras.Layer, store: Any, read: Callable[[Any], None]) -> None:
+    """Read the arrays of `layer` itself, and check those of all layers below.
 
     Args:
         layer: A layer of ours.
         store: What Keras's loader gives it.
         read: Its stock `load_own_variables`.
+
+    Raises:
+        ValueError: If the file is damaged, or has other arrays.
     """
     if not _keras.is_store(store):
         read(store)
         return
     path = _keras.entry_of(store)
-    # The loader comes by again, by other paths, where something failed.
+    # After a failure Keras's loader asks again, by other paths.
     checked = vars(store).setdefault("_checked", {})
     if id(layer) in checked:
         error = checked[id(layer)]
@@ -92,7 +100,7 @@ def _error(layer, path, store):
         return None
     found = {p: keys for p, keys in found.items() if _holds(p)(path)}
     asked, layers = _keras.saved_shapes(layer, path)
-    _use_other_names(layer, path, found, asked, layers)
+    _move_to_places_in_file(layer, path, found, asked, layers)
     declared = declarations(layer)
     compiled, declared.compiled_from_file = declared.compiled_from_file, False
     faults = [
@@ -111,8 +119,8 @@ def _error(layer, path, store):
     )
 
 
-def _use_other_names(layer, path, found, asked, layers):
-    """Look for a layer where the file has it, if it has several names."""
+def _move_to_places_in_file(layer, path, found, asked, layers):
+    """Ask for a layer that has several attributes by the one in the file."""
     places = {id(owner): place for place, owner in layers.items()}
     for other in found:
         if other in asked:
@@ -126,15 +134,15 @@ def _use_other_names(layer, path, found, asked, layers):
 
 
 def _differing(found, asked, layers):
-    """Layers whose arrays in the file have other shapes, or are not there."""
+    """Say which layers have arrays of other shapes, or none, in the file."""
     for path, layer in layers.items():
         keys, theirs = asked[path], found.get(path, {})
         loader = _keras.loader_of(layer)
         if theirs is None or not loader.__module__.startswith("keras."):
-            continue  # a user's own may read arrays of any kind
+            continue  # a user's own method may read any arrays
         if keys.keys() != theirs.keys():
             yield (
-                f"{len(theirs)} arrays for {_called(layer)}, which has "
+                f"{len(theirs)} arrays for {_described(layer)}, which has "
                 f"{len(keys)}"
             )
         else:
@@ -142,18 +150,18 @@ def _differing(found, asked, layers):
                 if shape != theirs[key]:
                     yield (
                         f"shape {theirs[key]} for {_weight(layer, key)} of "
-                        f"{_called(layer)}, which has shape {shape}"
+                        f"{_described(layer)}, which has shape {shape}"
                     )
 
 
 def _untaken(model, found, asked, compiled):
-    """What the model never asks for; an optimizer's state it may leave."""
+    """Say which arrays no layer asks for, an optimizer's state left out."""
     for path, keys in found.items():
         held = getattr(model, path.partition("/")[0], None)
-        left = isinstance(held, keras.optimizers.Optimizer) or (
+        of_optimizer = isinstance(held, keras.optimizers.Optimizer) or (
             not compiled and _is_optimizer(path, keys)
         )
-        if path not in asked and not left:
+        if path not in asked and not of_optimizer:
             count = "arrays" if keys is None else f"{len(keys)} arrays"
             yield f"{count} at {path!r}, where the model has nothing"
 
@@ -167,23 +175,24 @@ def _is_optimizer(path, keys):
 
 
 def _optimizer(model, found, compiled):
-    """A model that is compiled by its file takes the optimizer's state."""
+    """Say how the optimizer's state differs, if the file compiled the model."""
     theirs = found.get("optimizer", {})
     if not compiled or theirs is None or not model.optimizer.built:
         return
     ours = {
         str(i): tuple(v.shape) for i, v in enumerate(model.optimizer.variables)
     }
-    # An optimizer that was never used has a few numbers, for which Keras warns.
+    # An optimizer that was never used has only a few scalars in the file; for
+    # those Keras warns.
     if theirs != ours and (any(theirs.values()) or not theirs):
         yield (
-            f"{len(theirs)} arrays at 'optimizer', and the optimizer "
-            f"{model.optimizer.name!r} of the file has {len(ours)} variables, "
-            "or of other shapes"
+            f"{len(theirs)} arrays at 'optimizer', where the optimizer "
+            f"{model.optimizer.name!r} has {len(ours)} variables, or variables "
+            "of other shapes"
         )
 
 
-def _called(layer):
+def _described(layer):
     path = getattr(layer, "path", None) or layer.name
     return f"layer {path!r} ({type(layer).__name__})"
 
@@ -195,9 +204,9 @@ def _weight(layer, key):
 
 
 def _why(layer, layers):
-    """Why layers below could not be built from the file, where known."""
+    """Say why a layer could not be built from the file, where known."""
     causes = [
-        f" {_called(each)} could not be built: {cause}."
+        f" {_described(each)} could not be built: {cause}."
         for each in {id(x): x for x in [layer, *layers.values()]}.values()
         if "_declarations" in vars(each)
         and not declarations(each).complete

@@ -1,11 +1,13 @@
 """How our models are written to files, read from them, and pickled."""
 
+import os
 import pickle
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Self
 
 from keras_jax_ext import _keras
-from keras_jax_ext._inline.frame import declarations
+from keras_jax_ext._inline.declarations import declarations
 from keras_jax_ext._saving import files
 from keras_jax_ext.optimizers._optax_optimizer import optax_optimizers
 
@@ -16,15 +18,17 @@ class Saved(_keras.Mixin):
     """Mixin: files of a model hold what it declared, and its own name."""
 
     @_keras.default
-    def get_config(self):
-        """As `keras.Model.get_config`; a name that was given stays so."""
+    def get_config(self) -> dict[str, Any]:
+        """As `keras.Model.get_config`; also tells whether a user named it."""
         config = super().get_config()
         if declarations(self).is_named and "name" in config:
             config["name"] = _Given(config["name"])
         return config
 
     @classmethod
-    def from_config(cls, config, *args, **kwargs):
+    def from_config(
+        cls, config: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> Self:
         """Make a model from `get_config()`.
 
         Args:
@@ -38,33 +42,40 @@ class Saved(_keras.Mixin):
         name = config.get("name")
         model = super().from_config(config, *args, **kwargs)
         if not isinstance(name, _Given) and isinstance(model, Saved):
-            # Every config has a name, automatic or not.
+            # From a file the name is a plain string, automatic or not.
             base = _keras.to_snake_case(cls.__name__)
             numbered = is_numbered(model.name, base)
             declarations(model).is_named = not numbered
         return model
 
-    def get_build_config(self):
-        """As `kje.Layer`, with what the paths of the variables begin with."""
+    def get_build_config(self) -> dict[str, Any] | None:
+        """As `kje.Layer`; also holds what the variables' paths begin with."""
         config = super().get_build_config()
         if config and "call" in config:
             config["path_name"] = self._path_name()
         return config
 
-    def build_from_config(self, config):
-        """As `kje.Layer`, with the paths that were saved."""
+    def build_from_config(self, config: dict[str, Any]) -> None:
+        """As `kje.Layer`; the variables get the paths that were saved."""
         if isinstance(config, dict) and isinstance(
             config.get("path_name"), str
         ):
             declarations(self).path_name = config["path_name"]
         super().build_from_config(config)
 
-    # Of a class, not inherited: whether legacy files, which hold a name alone,
-    # would take it for Keras's class of that name.
+    # Whether Keras has a class of the same name. Legacy files hold only that
+    # name, and would be loaded as Keras's class. Not inherited: it is true of
+    # the classes that set it themselves.
     _is_named_as_stock = False
 
-    def save(self, filepath, overwrite=True, zipped=None, **kwargs):
-        """As `keras.Model.save`; a model that is yet empty is refused.
+    def save(
+        self,
+        filepath: str | os.PathLike[str],
+        overwrite: bool = True,
+        zipped: bool | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """As `keras.Model.save`; a model that has no weights yet is refused.
 
         Args:
             filepath: Path of the file.
@@ -76,13 +87,18 @@ class Saved(_keras.Mixin):
             ValueError: If all layers are declared in `call`, and the model
                 was never used.
         """
-        if not _keras.sublayers(self):  # else Keras warns, as of its own
+        if not _keras.sublayers(self):  # with some, Keras itself warns
             self._check_declared("save")
         super().save(filepath, overwrite, zipped, **kwargs)
         if vars(type(self)).get("_is_named_as_stock"):
             _keras.write_class(filepath, type(self))
 
-    def save_weights(self, filepath, overwrite=True, max_shard_size=None):
+    def save_weights(
+        self,
+        filepath: str | os.PathLike[str],
+        overwrite: bool = True,
+        max_shard_size: float | None = None,
+    ) -> None:
         """As `keras.Model.save_weights`; refused before the first use.
 
         Args:
@@ -94,27 +110,32 @@ class Saved(_keras.Mixin):
             ValueError: If the model has no weights yet.
         """
         self._check_declared("save_weights")
-        return super().save_weights(filepath, overwrite, max_shard_size)
+        super().save_weights(filepath, overwrite, max_shard_size)
 
-    def load_weights(self, filepath, skip_mismatch=False, **kwargs):
+    def load_weights(
+        self,
+        filepath: str | os.PathLike[str],
+        skip_mismatch: bool = False,
+        **kwargs: Any,
+    ) -> None:
         """As `keras.Model.load_weights`; if it fails, nothing is changed.
 
         Args:
             filepath: Path of the file.
-            skip_mismatch: Boolean, whether to read what fits, and warn of
-                the rest. Without it every array of the file must have a
-                place in the model. Defaults to `False`.
+            skip_mismatch: Boolean, whether to read the arrays that fit and
+                warn of the others. If `False`, every array of the file must
+                have a place in the model. Defaults to `False`.
             **kwargs: As Keras.
         """
         with files.loading(self, kwargs.get("objects_to_skip")):
             super().load_weights(filepath, skip_mismatch, **kwargs)
 
-    def compile_from_config(self, config):
+    def compile_from_config(self, config: dict[str, Any]) -> None:
         super().compile_from_config(config)
         compiled = self.compiled and self.optimizer is not None
         declarations(self).compiled_from_file = compiled
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return pickled(self)
 
     def _check_declared(self, method):
@@ -128,7 +149,7 @@ class Saved(_keras.Mixin):
 
 
 class _Given(str):
-    """A name in a config that its user gave, though it looks automatic."""
+    """A name in a config that a user gave, even if it looks automatic."""
 
 
 def is_numbered(name: str, base: str) -> bool:
@@ -136,8 +157,14 @@ def is_numbered(name: str, base: str) -> bool:
     return re.fullmatch(rf"{base}_\d+", name) is not None
 
 
-def pickled(model: Any) -> Any:
-    """How Keras pickles a model; what could not be unpickled is refused."""
+def pickled(
+    model: keras.Model,
+) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """Pickle as Keras does; a model that could not be unpickled is refused.
+
+    Raises:
+        pickle.PicklingError: If its optax transformation cannot be saved.
+    """
     held = optax_optimizers(getattr(model, "optimizer", None))
     for optimizer in held:
         config = optimizer.get_config()

@@ -1,7 +1,6 @@
 """Trace a model on shapes, and collect one row for each of its layers."""
 
 import contextlib
-import copy
 import dataclasses
 import re
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from keras_jax_ext import _keras
 from keras_jax_ext._by_name import structures
 from keras_jax_ext._inline import shapes
 from keras_jax_ext._inline.arguments import DeclarationError
-from keras_jax_ext._inline.frame import declarations
+from keras_jax_ext._inline.declarations import declarations, remember
 from keras_jax_ext._seeing import calls
 
 import jax
@@ -134,7 +133,7 @@ def _sized(inputs, size):
 @contextlib.contextmanager
 def _unchanged_on_failure(model, x):
     """Explain a failure, and leave every layer as it was."""
-    undo = [_remember(layer) for layer in [model, *_keras.sublayers(model)]]
+    undo = [remember(layer) for layer in [model, *_keras.sublayers(model)]]
     try:
         yield
     except BaseException as error:
@@ -145,19 +144,6 @@ def _unchanged_on_failure(model, x):
         ):
             raise
         raise _cannot(model, _spelled(x), error) from error
-
-
-def _remember(layer):
-    restore = _keras.snapshot(layer)
-    declared = vars(layer).get("_declarations")
-    before = declared and {k: copy.copy(v) for k, v in vars(declared).items()}
-
-    def undo():
-        restore()
-        if declared:
-            vars(declared).update(before)
-
-    return undo
 
 
 def _cannot(model, received, error):
@@ -192,7 +178,7 @@ def _trace(model, inputs):
     recorder = _Recorder(model)
     args, kwargs = inputs
     # `__call__` of the model spreads the inputs, checks and casts them.
-    trace = shapes.abstract(
+    trace = shapes.shape_tracer(
         model.__call__, args, {**kwargs, "training": False}, None
     )
     layers = [model, *_keras.sublayers(model)]

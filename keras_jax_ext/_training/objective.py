@@ -135,7 +135,8 @@ class Objective:
                 total = value if total is None else total + value
         if not self.built:
             self._build(parts, given)
-        self._track(parts, step.reports or (), _rows(given))
+        rows = structures.count_rows(given)
+        self._track(parts, step.reports or (), rows)
         return total
 
     def update_metrics(self, given: Mapping[str, Any]) -> None:
@@ -257,15 +258,6 @@ def _reports_are_known(model):
 
 def _reports(layer):
     return isinstance(layer, reports.Reports)
-
-
-def _rows(given):
-    """The number of samples, which weighs a batch in the epoch's mean."""
-    for name in ("x", "y_pred"):
-        for leaf in keras.tree.flatten(given[name]):
-            if leaf is not None and getattr(leaf, "shape", None):
-                return leaf.shape[0]
-    return 1
 
 
 def by_path(

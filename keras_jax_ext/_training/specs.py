@@ -7,6 +7,7 @@ from keras_jax_ext._by_name.binding import (
     Binding,
     takes_labels_and_outputs,
 )
+from keras_jax_ext._by_name.naming import free_name
 from keras_jax_ext.losses import Loss
 from keras_jax_ext.metrics import Function, Metric, On
 
@@ -179,10 +180,7 @@ def unique(name: str, taken: set[str]) -> str:
         name: String.
         taken: Names that are not free; the result is added.
     """
-    free, number = name, 0
-    while free in taken:
-        number += 1
-        free = f"{name}_{number}"
+    free = free_name(name, taken)
     taken.add(free)
     return free
 
