@@ -120,8 +120,6 @@ def documented():
 
 # Their own names are documented one by one, the others are Keras's.
 SPACES = ["callbacks", "losses", "metrics", "optimizers"]
-# They have no underscore, and only our own modules use them.
-INTERNAL = {"On", "cast", "mirror", "select"}
 
 
 def is_ours(value):
@@ -134,7 +132,7 @@ def offered():
         module = getattr(kje, space)
         own = [n for n, v in vars(module).items() if is_ours(v)]
         for name in getattr(module, "__all__", own):
-            if not name.startswith("_") and name not in INTERNAL:
+            if not name.startswith("_"):
                 yield f"keras_jax_ext.{space}.{name}"
     for name in {*kje.__all__} - {*SPACES, "models"}:
         yield f"keras_jax_ext.{name}"

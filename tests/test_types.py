@@ -18,9 +18,12 @@ TYPED = [
     "optimizers",
     "_by_name",
     "_inline",
+    "_keras",
+    "_loop",
     "_optax",
     "_saving",
     "_seeing",
+    "_training",
     "_xla",
 ]
 

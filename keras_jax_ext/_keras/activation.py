@@ -70,7 +70,7 @@ if _unwanted_config:
 _check_keras(keras)
 
 
-def check_fresh(what):
+def check_fresh(what: str) -> None:
     """Raise if Keras was reloaded since this module was imported."""
     if sys.modules.get("keras", keras) is not keras:
         raise RuntimeError(

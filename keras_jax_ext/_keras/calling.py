@@ -29,7 +29,7 @@ class CallContext:
     # Keras asks which layer ends the context. Ours ends where it began.
     entry_layer = None
 
-    def __init__(self, **values: Any):
+    def __init__(self, **values: Any) -> None:
         # The values of the call that was prepared last.
         self._latest = values
         # The values handed to the layers of a call, by its name scope.
@@ -100,18 +100,18 @@ class TrainingMode(Mixin):
     def _call_has_training_arg(self, value):
         """Keras sets it from the signature of `call`."""
 
-    def __call__(self, *args, **kwargs):
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         with entered(self):
             return super().__call__(*args, **kwargs)
 
     def stateless_call(
         self,
-        trainable_variables,
-        non_trainable_variables,
-        *args,
-        return_losses=False,
-        **kwargs,
-    ):
+        trainable_variables: Any,
+        non_trainable_variables: Any,
+        *args: Any,
+        return_losses: bool = False,
+        **kwargs: Any,
+    ) -> Any:
         """As `keras.Model.stateless_call`, with `training` as in a call.
 
         Args:

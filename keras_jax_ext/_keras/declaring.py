@@ -180,7 +180,7 @@ class PathName(keras.Layer):
         scope.name = self._path_name()
         return scope
 
-    def add_weight(self, *args, **kwargs):
+    def add_weight(self, *args: Any, **kwargs: Any) -> keras.Variable:
         """As `keras.Layer.add_weight`, which opens a scope of `self.name`."""
         variable = super().add_weight(*args, **kwargs)
         parent = f"{self._parent_path}/" if self._parent_path else ""

@@ -23,10 +23,10 @@ _CHECKSUM = "keras_jax_ext_checksum"
 class _Recorder(saving_lib.H5IOStore):
     """Takes what a saver writes, and keeps the shapes."""
 
-    def __init__(self):
-        self._h5_entry_group = {}
+    def __init__(self) -> None:
+        self._h5_entry_group: dict[str, Any] = {}
         self.path = ""
-        self.shapes = {}
+        self.shapes: dict[str, dict[str, Any]] = {}
 
     def __bool__(self):
         return True
@@ -43,10 +43,10 @@ class _Recorder(saving_lib.H5IOStore):
 class _Visited(set):
     """Notes the path of each object, which Keras adds when it is written."""
 
-    def __init__(self, recorder, skipped):
+    def __init__(self, recorder, skipped) -> None:
         super().__init__(map(id, skipped))
         self.recorder = recorder
-        self.paths = {}
+        self.paths: dict[int, str] = {}
 
     def add(self, item):
         self.paths.setdefault(item, self.recorder.path)

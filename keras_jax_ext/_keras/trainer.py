@@ -55,7 +55,13 @@ def cached_iterator(model: Any) -> EpochIterator | None:
 
 
 def cache_iterator(
-    model: Any, x: Any, y: Any, sample_weight: Any, *, batch_size, steps
+    model: Any,
+    x: Any,
+    y: Any,
+    sample_weight: Any,
+    *,
+    batch_size: int | None,
+    steps: int | None,
 ) -> None:
     """Make Keras's iterator over the validation data of the running `fit`."""
     model._eval_epoch_iterator = EpochIterator(

@@ -51,7 +51,7 @@ class Arrays:
         adapter: Any,
         data: tuple[Any, Any, Any],
         class_weight: Mapping[int, float] | None,
-    ):
+    ) -> None:
         self._given = jax.tree.leaves(data)
         # One batch of all rows.
         self._whole = _keras.ArrayDataAdapter(
@@ -144,7 +144,7 @@ class Resident:
         shuffle: bool | str,
         most: int,
         again: Callable[[], Any] = lambda: None,
-    ):
+    ) -> None:
         self._adapter = adapter
         self._rows, self._again = rows, again
         self.rows = jax.tree.leaves(rows)[0].shape[0]
@@ -212,7 +212,7 @@ class _RowCursor:
 
     runs_code = False
 
-    def __init__(self, source):
+    def __init__(self, source) -> None:
         self._source = source
         self._data: Any = None
         self._step = 0
@@ -254,7 +254,7 @@ class Blocks:
 
     runs_code = False
 
-    def __init__(self, rows: Any, size: int):
+    def __init__(self, rows: Any, size: int) -> None:
         self._rows = rows
         self._size = size
         self._count = jax.tree.leaves(rows)[0].shape[0]

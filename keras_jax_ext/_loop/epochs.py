@@ -17,7 +17,7 @@ class Epochs:
             `Cursor`.
     """
 
-    def __init__(self, counter: Any, begin: Callable[[], Cursor]):
+    def __init__(self, counter: Any, begin: Callable[[], Cursor]) -> None:
         self._counter = counter
         self._begin = begin
         self.reset()

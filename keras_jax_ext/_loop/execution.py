@@ -42,7 +42,7 @@ class Executor:
         callbacks: `CallbackList`.
     """
 
-    def __init__(self, model: Any, mode: Mode, callbacks: Any):
+    def __init__(self, model: Any, mode: Mode, callbacks: Any) -> None:
         known = memo(model)
         if mode not in known.programs:
             known.programs[mode] = make_program(model, mode)

@@ -34,7 +34,7 @@ class Interrupts:
             is sent again until they have returned.
     """
 
-    def __init__(self, *deaf: Callable[..., Any]):
+    def __init__(self, *deaf: Callable[..., Any]) -> None:
         self._deaf = {function.__code__ for function in deaf}
         self._before: Any = None
         self._held = False

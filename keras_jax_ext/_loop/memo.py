@@ -10,7 +10,7 @@ from keras_jax_ext._loop.program import Program
 class Pace:
     """How long a step takes, learned from executions."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._seconds = float("inf")
         self._most = 1
 
@@ -38,7 +38,7 @@ class Memo:
         validation: `Source` of the validation data of the running `fit`.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.auto_steps = True
         self.steps_per_execution = 1
         self.programs: dict[Any, Program] = {}
@@ -71,14 +71,14 @@ class Memo:
         self.paces.pop(mode, None)
         self.functions[mode] = function
 
-    def __deepcopy__(self, memo):
+    def __deepcopy__(self, memo: Any) -> "Memo":
         # A program holds the step of the model that it was made for.
         copy = Memo()
         copy.auto_steps = self.auto_steps
         copy.steps_per_execution = self.steps_per_execution
         return copy
 
-    def __reduce__(self):
+    def __reduce__(self) -> Any:
         fresh = self.__deepcopy__({})
         return Memo, (), vars(fresh)
 

@@ -172,7 +172,7 @@ class Program:
         place: Callable[[Any], Any],
         shardings: Any = None,
         keeps: bool = False,
-    ):
+    ) -> None:
         self._step = jitted(step)
         self._run = fuse(self._step, place)
         options: dict[str, Any] = {"static_argnums": 5}

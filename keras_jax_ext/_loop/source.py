@@ -47,7 +47,7 @@ class Source:
         *,
         steps: int | None = None,
         **options: Any,
-    ):
+    ) -> None:
         self.model = model
         self._data = x, y, sample_weight
         self._options = options

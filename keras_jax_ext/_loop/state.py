@@ -23,7 +23,7 @@ class State:
         interrupts: `Interrupts`, deferred while the state changes hands.
     """
 
-    def __init__(self, model: Any, mode: Mode, interrupts: Interrupts):
+    def __init__(self, model: Any, mode: Mode, interrupts: Interrupts) -> None:
         self.model, self._mode = model, mode
         self._interrupts = interrupts
         self._groups: list[list[Any]] = []

@@ -46,7 +46,7 @@ class Stream:
         batches: Iterable[Any],
         most: int = STREAM_BATCHES,
         tell: Callable[[str], Any] = print,
-    ):
+    ) -> None:
         self._batches = iter(batches)
         self._most = min(most, STREAM_BATCHES)
         self._tell = tell
@@ -128,7 +128,7 @@ class _Stack:
         most: Integer, the most batches.
     """
 
-    def __init__(self, first, most):
+    def __init__(self, first, most) -> None:
         self.signature = _signature(first)
         self._steps = 0
         self._most = 1

@@ -18,7 +18,7 @@ class BusyError(RuntimeError):
 class _Turns:
     """Who runs a model: the names of nested methods, and their thread."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.changed = threading.Condition()
         self.running: list[str] = []
         self.thread: threading.Thread | None = None

@@ -43,7 +43,7 @@ class Objective:
         stock: Any,
         losses: Sequence[tuple[str, Loss, Binding]],
         metrics: Sequence[Metric],
-    ):
+    ) -> None:
         self.model = model
         self.spec = spec
         self.stock = stock

@@ -20,7 +20,7 @@ SPECS = {"loss", "metrics", "weighted_metrics"}
 class Kept(keras.losses.Loss):
     """The specs of an extended model, in a file that stock Keras can load."""
 
-    def __init__(self, specs: dict[str, Any]):
+    def __init__(self, specs: dict[str, Any]) -> None:
         super().__init__(name="kept")
         self.specs = specs
 

@@ -472,7 +472,7 @@ class Trainer(_keras.TrainingMode):
         _keras.register_dataclasses(outputs)
         return outputs
 
-    def __deepcopy__(self, memo):
+    def __deepcopy__(self, memo: Any) -> Any:
         # Keras copies a model through a file, which raw optax is not in: not
         # by `__reduce__` of ours, which refuses to pickle it.
         written: Any = keras.Model.__reduce__(self)
