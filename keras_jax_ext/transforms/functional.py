@@ -1,16 +1,13 @@
 """A model as a pure function of its variables, for JAX's transformations."""
 
-import re
+from collections.abc import Hashable
 from typing import Any
 
+from keras_jax_ext._xla import traces
 from keras_jax_ext.transforms.variables import Paths, nested
 
 import jax
 import keras
-import numpy as np
-
-# Addresses of objects, which two traces of one function do not share.
-_ADDRESS = re.compile(r"0x[0-9a-f]+")
 
 
 def functional(
@@ -95,8 +92,8 @@ class Apply:
     def __init__(self, model: keras.Model, paths: Paths):
         self._owner = model
         self._paths = paths
-        # The modes that were checked for state in Python.
-        self._pure: set[bool] = set()
+        # By the kind of a call, paths of the seeds that its outputs need.
+        self._needs: dict[Hashable, list[str]] = {}
 
     def __call__(
         self,
@@ -140,7 +137,9 @@ class Apply:
             **kwargs: Further arguments of `call`.
 
         Returns:
-            Pair of the outputs and the new `"state"` of the variables.
+            Pair of the outputs and the new `"state"` of the variables. As in
+            `fit`, a value that `call` assigns to a trained variable is
+            dropped (`SpectralNormalization` does so).
 
         Raises:
             ValueError: As a call.
@@ -173,63 +172,71 @@ class Apply:
 
     def _run(self, training, variables, rng, args, kwargs):
         pairs = self._paths.pairs(variables)
-        if training not in self._pure:
-            self._check_pure(training, pairs, rng, args, kwargs)
-            self._pure.add(training)
-        return self._compute(training, pairs, rng, args, kwargs)
-
-    def _compute(self, training, pairs, rng, args, kwargs):
-        seeds = _seeds(self._paths, rng)
-        with keras.StatelessScope(
-            [*pairs, *seeds], collect_losses=True
-        ) as scope:
-            outputs = self._owner(*args, training=training, **kwargs)
-            losses = list(self._owner.losses)
-        if rng is None:
-            self._check_drew_nothing(scope, training)
-        given = {id(variable): value for variable, value in pairs}
-        state = {}
-        for path, variable in self._paths.state.items():
-            value = scope.get_current_value(variable)
-            state[path] = given[id(variable)] if value is None else value
-        return outputs, nested(state), losses
-
-    def _check_drew_nothing(self, scope, training):
-        drew = [
-            path
-            for path, variable in self._paths.seeds.items()
-            if scope.get_current_value(variable) is not None
-        ]
-        if drew:
+        needs = self._checked(training, pairs, args, kwargs)
+        if needs and rng is None:
             call = "apply.train" if training else "apply"
             raise ValueError(
                 "A model that draws random numbers needs a key. Received: "
-                f"rng=None, and draws from {drew}. Give one: "
+                f"rng=None, and draws from {needs}. Give one: "
                 f"`{call}(variables, x, rng=jax.random.key(0))`."
             )
+        seeds = self._seeds(rng)
+        return self._compute(training, pairs, seeds, args, kwargs)
 
-    def _check_pure(self, training, pairs, rng, args, kwargs):
-        """Raise if `call` computes something else when it runs again."""
-        variables = [variable for variable, _ in pairs]
+    def _seeds(self, rng):
+        """A value for each seed generator, drawn from a key."""
+        paths = sorted(self._paths.seeds)
+        if rng is None:  # nothing depends on them
+            return [jax.numpy.zeros(2, "uint32") for _ in paths]
+        keys = jax.random.split(rng, len(paths)) if paths else ()
+        return [jax.random.bits(key, (2,), "uint32") for key in keys]
+
+    def _compute(self, training, pairs, seeds, args, kwargs):
+        drawn = [self._paths.seeds[path] for path in sorted(self._paths.seeds)]
+        mapping = [*pairs, *zip(drawn, seeds, strict=True)]
+        with keras.StatelessScope(mapping, collect_losses=True) as scope:
+            outputs = self._owner(*args, training=training, **kwargs)
+            losses = list(self._owner.losses)
+        state = {
+            path: scope.get_current_value(variable)
+            for path, variable in self._paths.state.items()
+        }
+        return outputs, nested(state), losses
+
+    def _checked(self, training, pairs, args, kwargs):
+        """Trace twice, once for each kind of call.
+
+        Returns:
+            Paths of the seeds that the outputs depend on.
+
+        Raises:
+            ValueError: If the second trace is not the first again.
+        """
+        values = [value for _, value in pairs]
+        structure: Any
         leaves, structure = jax.tree.flatten(
-            ([value for _, value in pairs], rng, args, kwargs)
+            (values, self._seeds(None), args, kwargs)
         )
-        arrays = [i for i, leaf in enumerate(leaves) if hasattr(leaf, "dtype")]
+        places = [i for i, leaf in enumerate(leaves) if hasattr(leaf, "dtype")]
+        plain = [repr(v) for v in leaves if not hasattr(v, "dtype")]
+        kind = training, structure, tuple(plain)
+        if kind in self._needs:
+            return self._needs[kind]
 
         def compute(*given):
             filled = list(leaves)
-            for i, leaf in zip(arrays, given, strict=True):
+            for i, leaf in zip(places, given, strict=True):
                 filled[i] = leaf
-            values, rng, args, kwargs = structure.unflatten(filled)
-            pairs = list(zip(variables, values, strict=True))
-            return self._compute(training, pairs, rng, args, kwargs)
+            values, seeds, args, kwargs = structure.unflatten(filled)
+            known = [(v, x) for (v, _), x in zip(pairs, values, strict=True)]
+            return self._compute(training, known, seeds, args, kwargs)
 
         shapes = [
             jax.ShapeDtypeStruct(leaves[i].shape, leaves[i].dtype)
-            for i in arrays
+            for i in places
         ]
-        first, second = (jax.make_jaxpr(compute)(*shapes) for _ in range(2))
-        if not _same(first, second):
+        first, second = (traces.trace(compute, shapes) for _ in range(2))
+        if not traces.same(first, second):
             raise ValueError(
                 "A function of JAX's keeps no state in Python: each trace "
                 "would be another function. Received: "
@@ -238,25 +245,7 @@ class Apply:
                 "Keep the state in a variable, `self.add_weight(..., "
                 "trainable=False)`, and draw from a `SeedGenerator`."
             )
-
-
-def _seeds(paths, rng):
-    """A state for each seed generator, drawn from a key."""
-    if rng is None or not paths.seeds:
-        return []
-    keys = jax.random.split(rng, len(paths.seeds))
-    return [
-        (paths.seeds[path], jax.random.bits(key, (2,), "uint32"))
-        for path, key in zip(sorted(paths.seeds), keys, strict=True)
-    ]
-
-
-def _same(first, second):
-    """Whether two traces have the same operations and constants."""
-    texts = (_ADDRESS.sub("", str(each.jaxpr)) for each in (first, second))
-    if len({*texts}) > 1 or len(first.consts) != len(second.consts):
-        return False
-    return all(
-        a is b or np.array_equal(np.asarray(a), np.asarray(b))
-        for a, b in zip(first.consts, second.consts, strict=True)
-    )
+        used = dict(zip(places, traces.used_inputs(first), strict=True))
+        seeds = enumerate(sorted(self._paths.seeds), len(values))
+        self._needs[kind] = [path for place, path in seeds if used[place]]
+        return self._needs[kind]
