@@ -12,17 +12,17 @@ optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-3))
 ```
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from optax import *  # noqa: F403 (what an editor completes)
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     return getattr(_namespace(), name)
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return dir(_namespace())
 
 

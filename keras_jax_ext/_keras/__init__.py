@@ -69,6 +69,7 @@ from keras_jax_ext._keras.summarizing import (
     weight_memory_size as weight_memory_size,
 )
 from keras_jax_ext._keras.mixing import Mixin as Mixin
+from keras_jax_ext._keras.optimizing import UpdatesAtOnce as UpdatesAtOnce
 from keras_jax_ext._keras.saving import (
     entry_of as entry_of,
     file_shapes as file_shapes,

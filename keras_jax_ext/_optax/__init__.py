@@ -1,1 +1,1 @@
-"""Optax bound to the variables of a model; no Keras optimizer here."""
+"""Optax bound to the variables of a model, below any Keras optimizer."""

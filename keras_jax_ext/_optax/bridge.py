@@ -1,83 +1,23 @@
 """A transformation made ready for a model: its state, and one update."""
 
-import contextlib
-import inspect
-import logging
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Sequence
 
-from keras_jax_ext._optax import asking
+from keras_jax_ext._optax import asking, evaluation
+from keras_jax_ext._optax.evaluation import nodes_of
+from keras_jax_ext._optax.extra import GivenLoss, extra_arguments
+from keras_jax_ext._optax.failures import (
+    check_kept,
+    init_failed,
+    update_failed,
+)
 from keras_jax_ext._optax.lazy import optax
-from keras_jax_ext._optax.parameters import Parameters, PathPart
+from keras_jax_ext._optax.parameters import Parameters
 from keras_jax_ext._optax.slots import Slots
+from keras_jax_ext._optax.transformation import Transformation
 
 import jax
 import jax.numpy as jnp
-
-
-class GivenLoss(NamedTuple):
-    """What a train step knows about the loss, for the extra arguments."""
-
-    value: jax.Array
-    gradients: dict  # as differentiated, by the id of the variable
-    value_fn: Callable  # from a dict of values, by id, to the loss
-
-
-def is_transformation(value):
-    """Whether `value` is a transformation, told without importing optax."""
-    return (
-        not inspect.isclass(value)
-        and callable(getattr(value, "init", None))
-        and callable(getattr(value, "update", None))
-    )
-
-
-@contextlib.contextmanager
-def _quiet_lookahead():
-    """Silence the warning of `optax.lookahead`, whose need is seen below."""
-
-    def keep(record):
-        return "no attribute `fast`" not in record.getMessage()
-
-    logger = logging.getLogger("absl")
-    logger.addFilter(keep)
-    try:
-        yield
-    finally:
-        logger.removeFilter(keep)
-
-
-def nodes_of(kind, tree):
-    """The nodes of a tree that are instances of a class."""
-    leaves = jax.tree.leaves(tree, is_leaf=lambda n: isinstance(n, kind))
-    return [node for node in leaves if isinstance(node, kind)]
-
-
-def _extra_arguments(value, gradients, value_fn):
-    """All that a transformation may ask for.
-
-    Line searches refuse what `value_fn` does not name, so that it names, and
-    ignores, what only other transformations ask for.
-    """
-
-    def tolerant_value_fn(params, *, obj_fn=None, grad_fn=None):
-        del obj_fn, grad_fn
-        return value_fn(params)
-
-    return {
-        "value": value,
-        "grad": gradients,
-        "value_fn": tolerant_value_fn,
-        "obj_fn": value_fn,
-        "grad_fn": lambda params, step=None: jax.grad(value_fn)(params),
-    }
-
-
-class WithSlowWeights(NamedTuple):
-    """The state of `optax.lookahead`, which trains one set of two."""
-
-    inner: object
-    slow: object
+import keras
 
 
 class Bridge:
@@ -85,46 +25,53 @@ class Bridge:
 
     Args:
         transformation: An optax transformation.
-        variables: List of the model's variables that it updates.
+        variables: The model's variables that it updates.
+
+    Attributes:
+        slots: The state, as variables.
+        has_evaluation_weights: Whether it evaluates other weights than it
+            trains.
+        needs: Names of the extra arguments without which `update` fails.
+        uses: Names of those that it is given: `needs`, and those for which
+            it has a default.
     """
 
-    def __init__(self, transformation, variables):
+    def __init__(
+        self,
+        transformation: Transformation,
+        variables: Sequence[keras.Variable],
+    ) -> None:
         self.transformation = transformation
         self.variables = list(variables)
-        try:
-            params, state = self._begin(PathPart)
-        except ValueError:
-            # JAX visits the masks and labels of a user in plain order.
-            params, state = self._begin(str)
+        self.parameters, params, state = self._begin()
         if nodes_of(optax.MonitorState, state):
             state = self._measured(params, state)
         self.slots = Slots(state, self.parameters)
-        self.has_evaluation_weights = bool(
-            nodes_of((WithSlowWeights, optax.contrib.ScheduleFreeState), state)
-        )
+        self.has_evaluation_weights = evaluation.has_weights(state)
         self.needs, self.uses = self._probe(params, state)
 
-    def _begin(self, part):
-        """Lay the variables out with keys of a class; make the state."""
-        self.parameters = Parameters(self.variables, part)
-        params = self.parameters.tree([v.value for v in self.variables])
-        return params, self._init(params)
-
-    def _init(self, params):
+    def _begin(self):
+        """Lay the variables out as a tree, and make the state."""
+        by_number = Parameters(self.variables)
         try:
-            with _quiet_lookahead():
-                state = self.transformation.init(params)
-            if nodes_of(optax.LookaheadState, state):
-                pair = optax.LookaheadParams.init_synced(params)
-                state = self.transformation.init(pair)
-                state = WithSlowWeights(state, slow=params)
-        except Exception as e:
-            raise ValueError(
-                "`init` of the optax transformation failed on the variables "
-                f"of this model ({e}). Received: {_types(params)}. Masks and "
-                "labels must fit this tree: make them with "
-                "`kje.optimizers.mask_by_path` and `label_by_path`."
-            ) from e
+            return by_number, *self._init(by_number)
+        except ValueError as error:
+            # JAX raises it if the user wrote masks or labels as a dict, whose
+            # keys JAX visits in the order of text. If both orders are the
+            # same, `init` failed for another reason, and would fail again.
+            by_text = Parameters(self.variables, str)
+            from_jax = isinstance(error.__cause__, ValueError)
+            if not from_jax or by_text.order == by_number.order:
+                raise
+        return by_text, *self._init(by_text)
+
+    def _init(self, parameters):
+        """The parameters and the first state, as trees."""
+        params = parameters.tree([v.value for v in self.variables])
+        try:
+            state = evaluation.init(self.transformation, params)
+        except Exception as e:  # whatever optax or a user's code raises
+            raise init_failed(e, params) from e
         if nodes_of(optax.contrib.DifferentiallyPrivateAggregateState, state):
             raise ValueError(
                 "Differentially private optimizers need one gradient an "
@@ -132,10 +79,10 @@ class Bridge:
                 f"Received: transformation={self.transformation}. Use another "
                 "optimizer, or write the training loop with optax."
             )
-        return state
+        return params, state
 
     def _measured(self, params, state):
-        """The state with a place for what is measured by the first update."""
+        """The state, with entries that `optax.monitor` adds in an update."""
         _, after = jax.eval_shape(
             lambda g, s, p: self._update(g, s, p, {}), params, state, params
         )
@@ -150,23 +97,16 @@ class Bridge:
         return jax.tree_util.tree_map_with_path(fill, after)
 
     def _update(self, gradients, state, params, extra):
-        """One update, as a pure function of trees."""
-        has_slow = isinstance(state, WithSlowWeights)
-        if has_slow:
-            params = optax.LookaheadParams(fast=params, slow=state.slow)
-        updates, inner = self.transformation.update(
-            gradients, state.inner if has_slow else state, params, **extra
+        """The parameters and the state after an update, from trees alone."""
+        return evaluation.update(
+            self.transformation, gradients, state, params, extra
         )
-        params = optax.apply_updates(params, updates)
-        if has_slow:
-            return params.fast, WithSlowWeights(inner, params.slow)
-        return params, inner
 
     def _probe(self, params, state):
-        """Names of the extra arguments that `update` needs, and is given."""
+        """Find the extra arguments that `update` needs, and that it uses."""
         if not asking.may_ask(self.transformation.update):
             return (), ()
-        every = _extra_arguments(
+        every = extra_arguments(
             jnp.zeros(()),
             params,
             lambda p: sum(jnp.sum(x).real for x in jax.tree.leaves(p)),
@@ -180,7 +120,7 @@ class Bridge:
             if causes[-1] is None:
                 break
         else:
-            raise _update_failed(causes[0], params) from causes[0]
+            raise update_failed(causes[0], params) from causes[0]
         optional = asking.may_use(self.transformation.update)
         uses = tuple(n for n in accepted if n in (*needs, *optional))
         extra = {n: every[n] for n in uses}
@@ -199,21 +139,25 @@ class Bridge:
             )
         except Exception as e:  # whatever optax or a user's code raises
             return e
-        _check_forms((params, state), after)
+        check_kept((params, state), after)
         return None
 
-    def step(self, gradients, given=None):
+    def step(
+        self,
+        gradients: Sequence[jax.Array | None],
+        given: GivenLoss | None = None,
+    ) -> None:
         """Update the model's variables and the state.
 
         Args:
-            gradients: List with one gradient a variable, `None` for those
-                that stay as they are, slots included.
-            given: `GivenLoss` of this step, where `needs` is not empty.
-                Defaults to `None`.
+            gradients: One for each variable. A variable whose gradient is
+                `None` stays as it is, and so do its slots.
+            given: The loss of this step, where `needs` is not empty. Defaults
+                to `None`.
         """
         variables = self.variables
         missing = {i for i, g in enumerate(gradients) if g is None}
-        gradients = [
+        whole = [
             jnp.zeros(v.shape, v.dtype)
             if g is None
             else jnp.asarray(g, v.dtype)
@@ -223,13 +167,13 @@ class Bridge:
         before, extra = self.slots.read(), self._extra(given)
         try:
             after = self._update(
-                self.parameters.tree(gradients), before, params, extra
+                self.parameters.tree(whole), before, params, extra
             )
         except FloatingPointError:  # found by JAX's debug mode
             raise
         except Exception as e:  # whatever optax or a user's code raises
-            raise _update_failed(e, params) from e
-        _check_forms((params, before), after)
+            raise update_failed(e, params) from e
+        check_kept((params, before), after)
         params, state = after
         for i, value in enumerate(self.parameters.values(params)):
             if i not in missing:
@@ -237,48 +181,25 @@ class Bridge:
         self.slots.write(state, untouched=missing)
 
     @property
-    def needs_functions(self):
-        """Whether an update evaluates the loss anew."""
+    def needs_functions(self) -> bool:
+        """Whether an update evaluates the loss again."""
         return "value_fn" in self.needs
 
-    def evaluation_weights(self):
-        """Weights to evaluate with where they differ from the trained ones.
+    def evaluation_weights(self) -> list[tuple[keras.Variable, jax.Array]]:
+        """Return the weights to evaluate with, where they are not the trained.
 
         Returns:
             List of pairs of a variable and its value, empty for most
             transformations.
         """
-        state = self.slots.read()
-        values: list = [None] * len(self.variables)
-        if isinstance(state, WithSlowWeights):
-            values = self.parameters.values(state.slow)
         trained = self.parameters.tree([v.value for v in self.variables])
-        for node in nodes_of(optax.contrib.ScheduleFreeState, state):
-            values = self._averaged(node, trained, values)
+        values = evaluation.weights(self.slots.read(), trained, self.parameters)
         pairs = zip(self.variables, values, strict=True)
         return [(v, value) for v, value in pairs if value is not None]
 
-    def _averaged(self, node, trained, values):
-        """`values`, with those that a schedule-free state is about."""
-
-        def is_masked(leaf):
-            return isinstance(leaf, optax.MaskedNode)
-
-        seen = jax.tree.map(
-            lambda z, y: z if is_masked(z) else y,
-            node.z,
-            trained,
-            is_leaf=is_masked,
-        )
-        averaged = optax.contrib.schedule_free_eval_params(node, seen)
-        leaves = self.parameters.values(averaged)
-        return [
-            old if is_masked(new) else new
-            for old, new in zip(values, leaves, strict=True)
-        ]
-
     def _extra(self, given):
-        if given is None:  # what is needed was found missing before
+        if given is None or not self.uses:
+            # If `needs` names any, the optimizer has raised before.
             return {}
         parameters, ids = self.parameters, [id(v) for v in self.variables]
 
@@ -287,41 +208,5 @@ class Bridge:
             return given.value_fn(dict(zip(ids, values, strict=True)))
 
         gradients = parameters.tree([given.gradients[i] for i in ids])
-        every = _extra_arguments(given.value, gradients, value_fn)
+        every = extra_arguments(given.value, gradients, value_fn)
         return {name: every[name] for name in self.uses}
-
-
-def _update_failed(cause, params):
-    return ValueError(
-        "`update` of the optax transformation failed on gradients of this "
-        f"model ({cause}). Received: gradients={_types(params)}."
-    )
-
-
-def _check_forms(before, after):
-    """Raise if what an update returned cannot replace what was there."""
-    names = "parameters", "state"
-    for what, old, new in zip(names, before, after, strict=True):
-        structure: Any = jax.tree.structure(old)
-        pairs = jax.tree.leaves(old), jax.tree.leaves(new)
-        if structure != jax.tree.structure(new) or any(map(_differ, *pairs)):
-            raise ValueError(
-                "`update` of an optax transformation must keep the structure, "
-                f"shapes and kinds of its {what}. Received: {_types(new)} "
-                f"after {_types(old)}."
-            )
-
-
-def _differ(before, after):
-    """Whether `after` cannot be kept where `before` was."""
-    before, after = jax.typeof(before), jax.typeof(after)
-    cut = jnp.issubdtype(before.dtype, jnp.integer) and jnp.issubdtype(
-        after.dtype, jnp.inexact
-    )
-    return cut or before.shape != after.shape
-
-
-def _types(tree):
-    """A tree of arrays for a message: a line, shortened."""
-    text = str(jax.tree.map(lambda leaf: str(jax.typeof(leaf)), tree))
-    return text if len(text) < 500 else f"{text[:500]}..."

@@ -1,18 +1,20 @@
 """Which calls a file may describe: those of optax, with data.
 
-A file chooses the arguments of its calls. What is not optax's own, a function
-or an object that the user registered, may therefore stand only where optax
-gives it values of its own: the number of an update, or trees of the model.
-All this is read in the JSON, before anything in it is made.
+A file chooses the arguments of its calls. A function or an object that the
+user registered may therefore stand only where optax calls it with values of
+its own: the number of an update, or trees of the model. All this is checked in
+the JSON, before anything in it is made.
 """
 
 import inspect
+from collections.abc import Collection, Mapping
+from typing import Any
 
 from keras_jax_ext._optax import recording
 
-# Parameters of optax whose functions get nothing else. Not among them:
-# `inner_factory`, which gets what follows it, and `decay_rate_fn`, which gets
-# `decay_rate` as it is in the file.
+# Parameters of optax whose functions get such values only. `inner_factory` is
+# left out, since it gets the arguments of the file, and so is `decay_rate_fn`,
+# which gets `decay_rate` from the file.
 _GIVEN_BY_OPTAX = frozenset(
     {
         "adam_learning_rate",
@@ -43,11 +45,14 @@ _GIVEN_BY_OPTAX = frozenset(
 )
 
 
-def why_not(call: dict):
-    """Why a call may not stand in a file, in words, or `None` if it may.
+def why_not(call: Mapping[str, Any]) -> str | None:
+    """Say why a call may not stand in a file.
 
     Args:
         call: JSON with the keys `"call"`, `"args"` and `"kwargs"`.
+
+    Returns:
+        What a file cannot hold, in words, or `None` if the call may stand.
     """
     callee = call["call"]
     if not isinstance(callee, dict):
@@ -76,21 +81,28 @@ def _why_not_by_name(call):
     return misplaced(name, given)
 
 
-def maker(config):
-    """The name in JSON of what makes a part of an optimizer, or `None`."""
+def maker(config: Any) -> str | None:
+    """Return the name in JSON if calling it makes a part of an optimizer."""
     name = config.get("optax") if isinstance(config, dict) else None
     return name if isinstance(name, str) and recording.makes(name) else None
 
 
-def misplaced(name: str, given: dict, static=None):
-    """Why arguments of a function of optax may not stand in a file.
+def misplaced(
+    name: str,
+    given: Mapping[str, Any],
+    static: Collection[str] | None = None,
+) -> str | None:
+    """Say why arguments of a function of optax may not stand in a file.
 
     Args:
         name: The public name of the function.
-        given: Dict of JSON, by parameter.
-        static: Set of the parameters that `inject_hyperparams` hands on as
-            they are; a function as any other is a schedule to it. Defaults
-            to `None`, all of them.
+        given: JSON by parameter.
+        static: The parameters that `inject_hyperparams` hands on as they are.
+            It takes a function in any other for a schedule. Defaults to
+            `None`, all of them.
+
+    Returns:
+        What a file cannot hold, in words, or `None` if they may stand.
     """
     for parameter, value in given.items():
         is_schedule = (
@@ -104,7 +116,7 @@ def misplaced(name: str, given: dict, static=None):
 
 
 def _is_own(value):
-    """Whether JSON is of something that the user registered."""
+    """Whether JSON stands for something that the user registered."""
     return isinstance(value, dict) and bool({"registered", "object"} & {*value})
 
 
@@ -112,12 +124,12 @@ def _holds_own(value):
     if isinstance(value, (list, tuple)):
         return any(map(_holds_own, value))
     if not isinstance(value, dict) or "call" in value:
-        return False  # a call has places of its own
+        return False  # `decode` checks the arguments of each call
     return _is_own(value) or any(map(_holds_own, value.values()))
 
 
 def _bound(name, call):
-    """The arguments of a call by parameter; raises if they do not fit."""
+    """The arguments of a call by parameter. Raises if they do not fit."""
     signature = inspect.signature(recording.public_names()[name])
     args, kwargs = call.get("args", []), call.get("kwargs", {})
     return signature.bind(*args, **kwargs).arguments

@@ -1,18 +1,19 @@
 """Transformations that remember how they were made, so they can be saved.
 
-A transformation is a pair of closures, and closures are not saved. The
+A transformation is a pair of closures, and closures cannot be saved. The
 functions here return what optax returns, together with the call that made it.
 """
 
 import functools
 import inspect
 import types
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 from keras_jax_ext._optax.lazy import optax
 
 RECIPE = "_keras_jax_ext_recipe"
-# These make transformations and are not annotated to do so.
+# These make transformations, and optax does not annotate their results.
 _UNANNOTATED = (
     "contrib.dog",
     "contrib.dowg",
@@ -20,24 +21,32 @@ _UNANNOTATED = (
     "monitor",
     "scale_by_factored_rms",
 )
-# What they return is called once more, as `inject_hyperparams(adam)(1e-3)`.
+# Their results are called once more, as in `inject_hyperparams(adam)(1e-3)`.
 FACTORIES = ("inject_hyperparams", "schedules.inject_hyperparams")
 
 
 class Name:
     """A public name of optax, dotted, such as `"contrib.sam"`."""
 
-    def __init__(self, name):
+    def __init__(self, name: str) -> None:
         self.name = name
 
 
 class Call:
-    """A call: who was called (a `Name`, or a `Call`), and with what."""
+    """A call: the callee, and the arguments that it was called with."""
 
-    def __init__(self, callee, args, kwargs):
+    def __init__(
+        self,
+        callee: "Recipe",
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+    ) -> None:
         self.callee = callee
         self.args = args
         self.kwargs = kwargs
+
+
+Recipe: TypeAlias = Name | Call
 
 
 def _is_public(name, value):
@@ -48,10 +57,10 @@ def _is_public(name, value):
 
 
 @functools.cache
-def public_names():
-    """What optax offers, by dotted name; of several names the first is used.
+def public_names() -> dict[str, Any]:
+    """Return the public functions and classes of optax, by dotted name.
 
-    Nothing else is ever looked up for a file that is loaded.
+    No other name in a file is ever looked up.
     """
     top = vars(optax.module())
     found = {n: v for n, v in top.items() if callable(v) and _is_public(n, v)}
@@ -65,11 +74,12 @@ def public_names():
 
 @functools.cache
 def _names_by_id():
+    # Where a function has several names, the first one counts.
     return {id(v): n for n, v in reversed(public_names().items())}
 
 
-def name_of(value):
-    """The public name of a function or class of optax, or `None`."""
+def name_of(value: Any) -> str | None:
+    """Return the public name of a function or class of optax, or `None`."""
     recipe = recipe_of(value)
     if isinstance(recipe, Name):
         return recipe.name
@@ -77,10 +87,10 @@ def name_of(value):
 
 
 @functools.cache
-def makes(name):
+def makes(name: str) -> bool:
     """Whether calling a public name makes a part of an optimizer.
 
-    The rest of optax computes on arrays, and may call what it is given.
+    Other functions of optax compute on arrays, and may call their arguments.
     """
     value = public_names().get(name)
     if value is None:
@@ -99,8 +109,8 @@ def makes(name):
     return "GradientTransformation" in str(returned)
 
 
-def recipe_of(value):
-    """How `value` was made, if it is known."""
+def recipe_of(value: Any) -> Recipe | None:
+    """Return how `value` was made, or `None` if that is not known."""
     return getattr(value, RECIPE, None)
 
 
@@ -129,8 +139,8 @@ def _packed(value):
     return value
 
 
-def made_again(value):
-    """What `_packed` was given."""
+def made_again(value: Any) -> Any:
+    """Return the value that `_packed` was given, made by the same calls."""
     if isinstance(value, Name):
         return named(value.name)
     if isinstance(value, Call):
@@ -156,8 +166,10 @@ def _remember(result, recipe):
     return result
 
 
-def recorded(function, recipe):
-    """A function that does the same and remembers its calls."""
+def recorded(
+    function: Callable[..., Any], recipe: Recipe
+) -> Callable[..., Any]:
+    """Return a function that does the same and remembers its calls."""
 
     @functools.wraps(function)
     def wrapper(*args, **kwargs):
@@ -169,10 +181,11 @@ def recorded(function, recipe):
 
 
 @functools.cache
-def named(name: str):
-    """A function of optax that remembers its calls, one for each name.
+def named(name: str) -> Callable[..., Any]:
+    """Return the function of optax of this name, which remembers its calls.
 
-    Pickle writes the name, and looks it up in the namespace of ours.
+    There is one for each name: pickle writes the name, and looks it up in
+    `keras_jax_ext.optax`.
     """
     function: Any = recorded(public_names()[name], Name(name))
     function.__module__, function.__qualname__ = "keras_jax_ext.optax", name
@@ -182,12 +195,12 @@ def named(name: str):
 class Namespace(types.ModuleType):
     """A module of optax whose functions remember their calls."""
 
-    def __init__(self, name, module):
+    def __init__(self, name: str, module: types.ModuleType) -> None:
         super().__init__(name, module.__doc__)
         self._module = module
         self._prefix = name.partition(".")[2]
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         value = getattr(self._module, name)
         path = f"{self._prefix}.{name}" if self._prefix else name
         if isinstance(value, types.ModuleType):
@@ -197,12 +210,12 @@ class Namespace(types.ModuleType):
             return value
         return named(path) if path in public_names() else value
 
-    def __dir__(self):
+    def __dir__(self) -> list[str]:
         return dir(self._module)
 
 
-def learning_rates(recipe):
-    """The values given as `learning_rate` anywhere in a recipe."""
+def learning_rates(recipe: Recipe | None) -> list[Any]:
+    """Return the values given as `learning_rate` anywhere in a recipe."""
     if not isinstance(recipe, Call):
         return []
     found = [

@@ -2,6 +2,8 @@
 
 import dataclasses
 import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from keras_jax_ext._optax import permitted, recording
 from keras_jax_ext._optax.lazy import optax
@@ -19,15 +21,15 @@ _REGISTER = (
 
 
 class CannotSaveError(ValueError):
-    """A part of a transformation has no form in a file."""
+    """A file cannot hold a part of a transformation."""
 
 
 class RefusedError(ValueError):
-    """A file has something that no transformation is made of."""
+    """A file holds something that cannot be a part of a transformation."""
 
 
-def encode(value):
-    """JSON for a recorded transformation, a schedule, or an argument."""
+def encode(value: Any) -> Any:
+    """Return JSON for a recorded transformation, a schedule or an argument."""
     recipe = recording.recipe_of(value)
     if recipe is not None:
         return _encode_recipe(recipe)
@@ -54,15 +56,17 @@ def _encode_recipe(recipe):
     return call
 
 
-def encode_maker(function, arguments: dict):
-    """JSON for what makes a transformation of arguments: optax's function.
+def encode_maker(
+    function: Callable[..., Any], arguments: Mapping[str, Any]
+) -> Any:
+    """Return JSON for a function of optax that makes a transformation.
 
     Args:
         function: The function.
-        arguments: Dict of JSON, what it is given.
+        arguments: JSON of the arguments that it is called with, by name.
     """
     name = recording.name_of(function)
-    if not recording.makes(name):
+    if name is None or not recording.makes(name):
         raise CannotSaveError(
             "Only functions of optax can be saved as what makes a "
             f"transformation. Received: {function}. {_REGISTER}"
@@ -71,7 +75,7 @@ def encode_maker(function, arguments: dict):
     return encode(function)
 
 
-def _check_savable(why, config):
+def _check_savable(why: str | None, config: Any) -> None:
     if why is not None:
         raise CannotSaveError(
             f"A file cannot hold {why}: it would be called with what the file "
@@ -80,7 +84,7 @@ def _check_savable(why, config):
 
 
 def _encode_record(value):
-    """Tuples, and what optax has of named tuples and dataclasses."""
+    """JSON for a tuple, or for a named tuple or dataclass of optax."""
     name = recording.name_of(type(value))
     if name is not None and recording.makes(name):
         if hasattr(value, "_fields"):
@@ -110,7 +114,7 @@ def _encode_array(value):
 
 
 def _encode_code(value):
-    """Registered functions by name, registered objects by their config."""
+    """JSON for a registered function, or for a registered object."""
     registered = keras.saving.get_registered_name(
         value if inspect.isfunction(value) else type(value)
     )
@@ -128,8 +132,12 @@ def _encode_code(value):
     )
 
 
-def decode(config):
-    """What `encode` wrote. Runs nothing but public functions of optax."""
+def decode(config: Any) -> Any:
+    """Return the value of JSON from `encode`.
+
+    It calls public functions of optax and `from_config` of registered classes,
+    and nothing else that the JSON names.
+    """
     if isinstance(config, list):
         return [decode(c) for c in config]
     if not isinstance(config, dict):
@@ -143,7 +151,7 @@ def decode(config):
 def _decoded(decoder, config):
     try:
         return decoder(config)
-    except RefusedError:  # names what is in this entry
+    except RefusedError:  # names the entry within this one
         raise
     except (
         ArithmeticError,
@@ -158,12 +166,13 @@ def _decoded(decoder, config):
         ) from e
 
 
-def decode_maker(config, arguments):
-    """A transformation, or what makes one of `arguments`.
+def decode_maker(config: Any, arguments: Mapping[str, Any]) -> Any:
+    """Return a transformation, or a function of optax that makes one.
 
     Args:
         config: JSON, from `encode` or `encode_maker`.
-        arguments: Dict of JSON, what will be given to what makes it.
+        arguments: JSON of the arguments that the function will be called with,
+            by name.
     """
     value = decode(config)
     if callable(value):
@@ -175,8 +184,8 @@ def decode_maker(config, arguments):
     return value
 
 
-def refusal(what, config):
-    """The error for what a file may not hold."""
+def refusal(what: str, config: Any) -> RefusedError:
+    """Return the error for something that a file may not hold."""
     return RefusedError(
         "A saved optax transformation is rebuilt from public names of optax "
         f"and registered functions; it cannot hold {what}. Received: {config}."
@@ -192,7 +201,7 @@ def _decode_name(config):
 
 
 def _decode_call(config):
-    """A call of what makes transformations, or of what a factory returned."""
+    """Call a function of optax, or what one of its factories returned."""
     if why := permitted.why_not(config):
         raise refusal(why, config)
     args = [decode(c) for c in config.get("args", [])]
@@ -203,7 +212,7 @@ def _decode_call(config):
 def _decode_registered(config):
     found = keras.saving.get_registered_object(config["registered"])
     if found is not None and not inspect.isfunction(found):
-        raise refusal("what is registered and no function", config)
+        raise refusal("a registered object that is no function", config)
     if found is None:
         raise RefusedError(
             "A function that a saved optax transformation uses is not "
@@ -217,7 +226,8 @@ def _decode_object(config):
     config = config["object"]
     name = str(config["class_name"])
     if name == "function" or name.startswith("__"):
-        # To Keras these are no names of classes: a lambda is one of them.
+        # Keras takes these for other things than classes: one of them is a
+        # lambda, made from code in the file.
         raise refusal("this as an object", config)
     cls = keras.saving.get_registered_object(config.get("registered_name"))
     schedules = keras.optimizers.schedules

@@ -1,12 +1,15 @@
 """The state of a transformation as variables of a Keras optimizer."""
 
 import re
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 from keras_jax_ext import _keras
+from keras_jax_ext._optax.parameters import Parameters
 
 import jax
 import jax.numpy as jnp
+import keras
 from jax.tree_util import DictKey, GetAttrKey
 
 
@@ -14,10 +17,10 @@ class Slot(NamedTuple):
     """One leaf of the state, before it has a variable."""
 
     value: jax.Array
-    path: tuple  # of JAX's keys
+    path: tuple[Any, ...]  # of JAX's keys
     owner: int | None  # index of the model's variable that it belongs to
-    rest: tuple  # the path without the owner's
-    key_impl: object | None  # of a typed PRNG key, stored as its data
+    role: tuple[Any, ...]  # the path without the owner's: `mu`, `nu`
+    key_impl: Any  # of a typed PRNG key, which is stored as its data; or None
 
 
 def _slot(path, leaf, parameters):
@@ -28,9 +31,9 @@ def _slot(path, leaf, parameters):
         impl, leaf = jax.random.key_impl(leaf), jax.random.key_data(leaf)
     try:
         leaf = jnp.asarray(leaf)
-        # A copy, with a dtype of its own: initial states share buffers with
-        # the parameters and with each other, which cannot be donated twice,
-        # and a weakly typed leaf makes the second step compile again.
+        # Copied, because initial states share buffers with the parameters and
+        # with each other, and a buffer cannot be donated twice. With a dtype,
+        # because a weakly typed leaf makes the second step compile again.
         value = jnp.array(leaf, dtype=leaf.dtype, copy=True)
     except (TypeError, ValueError) as e:
         raise TypeError(
@@ -38,12 +41,12 @@ def _slot(path, leaf, parameters):
             f"Received: {jax.tree_util.keystr(path)}={leaf!r} (of type "
             f"{type(leaf)})."
         ) from e
-    owner, rest = parameters.locate(path)
-    return Slot(value, path, owner, rest, impl)
+    owner, role = parameters.locate(path)
+    return Slot(value, path, owner, role, impl)
 
 
 def _words(keys):
-    """Readable part of a key path: names, not positions."""
+    """Yield the names in a key path, without its positions."""
     for key in keys:
         if isinstance(key, GetAttrKey):
             yield key.name
@@ -52,41 +55,46 @@ def _words(keys):
 
 
 class Slots:
-    """Variables that hold a state, one a leaf, in an order that lasts.
+    """Variables that hold a state, one for each leaf.
 
-    Keras saves an optimizer's variables by position. Leaves that belong to a
-    model's variable are put in the order of the model's variables, whatever
-    the names of those sort like.
+    Keras saves an optimizer's variables by position. Leaves that belong to the
+    model's variables are therefore created in the order of these, and not in
+    the order of their names, which changes when numbers pass nine.
+
+    Args:
+        state: Tree of arrays.
+        parameters: The model's variables.
     """
 
-    def __init__(self, state, parameters):
+    def __init__(self, state: Any, parameters: Parameters) -> None:
         leaves, treedef = jax.tree_util.tree_flatten_with_path(state)
         self.treedef: Any = treedef
         self.parameters = parameters
         self.slots = [_slot(*pair, parameters) for pair in leaves]
-        self.variables: list = []  # in the order of the leaves
+        self.variables: list[keras.Variable] = []  # in the order of the leaves
 
-    def create(self, optimizer):
+    def create(self, optimizer: keras.optimizers.Optimizer) -> None:
         """Add the variables to `optimizer`."""
-        groups = {s.rest: i for i, s in reversed(list(enumerate(self.slots)))}
+        # The first leaf of each role.
+        groups = {s.role: i for i, s in reversed(list(enumerate(self.slots)))}
         order = sorted(
             range(len(self.slots)),
             key=lambda i: (
-                groups[self.slots[i].rest],
+                groups[self.slots[i].role],
                 -1 if self.slots[i].owner is None else self.slots[i].owner,
             ),
         )
         names = self._names(order)
         made = {i: self._variable(optimizer, i, names[i]) for i in order}
         self.variables = [made[i] for i in range(len(self.slots))]
-        # The variables have them now.
+        # The variables hold the values now, and the copies take memory.
         self.slots = [slot._replace(value=None) for slot in self.slots]
 
     def _names(self, order):
         names, taken = {}, set()
         for i in order:
             slot = self.slots[i]
-            words = list(_words(slot.rest)) or ["state"]
+            words = list(_words(slot.role)) or ["state"]
             if slot.owner is not None:
                 words = [*self.parameters.paths[slot.owner], *words]
             base = name = "_".join(words)
@@ -109,8 +117,8 @@ class Slots:
             name=name,
         )
 
-    def read(self):
-        """The state, from the variables."""
+    def read(self) -> Any:
+        """Return the state."""
         values = [
             v.value
             if slot.key_impl is None
@@ -119,8 +127,14 @@ class Slots:
         ]
         return self.treedef.unflatten(values)
 
-    def write(self, state, *, untouched=()):
-        """Assign `state`; variables in `untouched` keep what they have."""
+    def write(self, state: Any, *, untouched: Collection[int] = ()) -> None:
+        """Assign a state.
+
+        Args:
+            state: Tree of arrays.
+            untouched: Indices of model variables whose slots stay as they
+                are. Defaults to none.
+        """
         leaves = self.treedef.flatten_up_to(state)
         for variable, slot, leaf in zip(
             self.variables, self.slots, leaves, strict=True
@@ -131,12 +145,13 @@ class Slots:
                 leaf = jax.random.key_data(leaf)
             variable.assign(leaf)
 
-    def find(self, *names):
-        """Variables, `None` before `create`, whose key path ends with `names`.
+    def find(self, *names: str) -> list[Any]:
+        """Return the variables whose key path ends with `names`.
 
-        Positions in tuples and lists do not count.
+        Positions in tuples and lists do not count. Before `create`, there is
+        a `None` for each variable.
         """
-        variables = self.variables or [None] * len(self.slots)
+        variables: list[Any] = self.variables or [None] * len(self.slots)
         return [
             variable
             for variable, slot in zip(variables, self.slots, strict=True)

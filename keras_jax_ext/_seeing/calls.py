@@ -1,26 +1,32 @@
-"""Listen to the calls of layers, stock ones too, without changing a class."""
+"""Intercept calls of layers, stock ones too, without changing a class."""
 
 import threading
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
-# Keras calls the second instead where a layer is quantized.
+# Keras calls the second one instead if a layer is quantized.
 _METHODS = ("call", "quantized_call")
 
+# A function `around(owner, method, args, kwargs)` that returns
+# `method(*args, **kwargs)`.
+Around: TypeAlias = Callable[[Any, Callable[..., Any], Any, Any], Any]
+Undo: TypeAlias = Callable[[], object]
 
-def listen(layers, around):
+
+def intercept(layers: Sequence[Any], around: Around) -> Undo:
     """Let `around` make the calls of `layers` in this thread.
 
     Args:
-        layers: List of layers.
-        around: Function `around(layer, call, args, kwargs)` that returns
-            `call(*args, **kwargs)`.
+        layers: Layers.
+        around: Function that makes a call of a layer.
 
     Returns:
-        A function of no arguments that ends it.
+        A function of no arguments that undoes this.
     """
     thread = threading.get_ident()
     ends = [
         replace(
-            layer, name, _heard(layer, getattr(layer, name), around, thread)
+            layer, name, _within(layer, getattr(layer, name), around, thread)
         )
         for layer in layers
         for name in _METHODS
@@ -30,9 +36,11 @@ def listen(layers, around):
 
 
 class _Replacement:
-    """A method of one object, in place of what was there."""
+    """A function in place of a method of one object."""
 
-    def __init__(self, owner, name, method):
+    def __init__(
+        self, owner: Any, name: str, method: Callable[..., Any]
+    ) -> None:
         self.before = vars(owner).get(name)
         self.plain = getattr(owner, name)
         self.method = method
@@ -43,19 +51,20 @@ class _Replacement:
         return method(*args, **kwargs)
 
 
-def replace(owner, name: str, method):
-    """Put a method into one object.
+def replace(owner: Any, name: str, method: Callable[..., Any]) -> Undo:
+    """Replace a method of one object.
 
     Args:
         owner: The object.
         name: The method's name.
-        method: What is called instead of it.
+        method: The function that is called instead.
 
     Returns:
-        A function of no arguments that takes it out again, in any order with
-        others that were put there.
+        A function of no arguments that undoes this. Several replacements of
+        one method can be undone in any order.
     """
-    # Past Keras's `__setattr__`, which tracks and locks.
+    # Past Keras's `__setattr__`, which tracks what a layer is given, and
+    # refuses state in one that is built.
     vars(owner)[name] = own = _Replacement(owner, name, method)
 
     def end():
@@ -71,10 +80,10 @@ def replace(owner, name: str, method):
     return end
 
 
-def _heard(layer, call, around, thread):
-    def heard(*args, **kwargs):
+def _within(layer, call, around, thread):
+    def within(*args, **kwargs):
         if threading.get_ident() != thread:
             return call(*args, **kwargs)
         return around(layer, call, args, kwargs)
 
-    return heard
+    return within

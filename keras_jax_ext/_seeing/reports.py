@@ -1,52 +1,60 @@
-"""Values that layers report while a step runs: for the logs, or to be seen."""
+"""Values that layers report while a step runs, for logs or TensorBoard."""
 
 import contextlib
 import functools
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from keras_jax_ext import _keras
 
 import jax
 import keras
-
-if TYPE_CHECKING:
-    _Base: Any = None  # a keras.Layer
-else:
-    _Base = object
 
 
 class _Threads(threading.local):
     """Each thread runs its own step."""
 
-    def __init__(self):
-        self.reports = None
+    def __init__(self) -> None:
+        # `(layer, name, value)` of what the step has reported so far; `None`
+        # if no step collects.
+        self.reports: list[tuple[Any, str, Any]] | None = None
 
 
 _thread = _Threads()
 
 
 @contextlib.contextmanager
-def collecting():
-    """Collect what layers report until the end of the block."""
-    before, _thread.reports = _thread.reports, []
+def collecting() -> Iterator[list[tuple[Any, str, Any]]]:
+    """Collect what layers report within the block.
+
+    Yields:
+        List of `(layer, name, value)`, which grows as layers report.
+    """
+    collected: list[tuple[Any, str, Any]] = []
+    before, _thread.reports = _thread.reports, collected
     try:
-        yield _thread.reports
+        yield collected
     finally:
         _thread.reports = before
 
 
 class _Names:
-    """The names a layer has reported, where Keras tracks and saves nothing."""
+    """The names that a layer has reported, in dicts that keep their order.
 
-    def __init__(self):
-        self.seen = {}
-        self.summaries = {}
+    Keras tracks and saves the attributes of a layer, but not of this object.
+    """
+
+    def __init__(self) -> None:
+        self.logged: dict[str, None] = {}
+        self.summaries: dict[str, None] = {}
 
 
-class Reports(_Base):
+class Reports(_keras.Mixin):
     """Mixin for layers and models: metrics, losses and summaries by name."""
 
-    def add_metric(self, value, name):
+    def add_metric(self, value: Any, name: str) -> None:
         """Log a value that `call` computes, averaged over the epoch.
 
         It appears in the logs, the History and, with `val_`, in validation.
@@ -63,7 +71,7 @@ class Reports(_Base):
         ```
 
         Args:
-            value: Tensor of any shape; its mean counts.
+            value: Tensor of any shape. Its mean is logged.
             name: String, the name in the logs.
         """
         self._report(
@@ -71,8 +79,10 @@ class Reports(_Base):
             lambda: keras.ops.mean(keras.ops.cast(value, "float32")),
         )
 
-    def add_loss(self, loss, name=None):
-        """As `keras.Layer.add_loss`; with a name, it is logged as well.
+    def add_loss(
+        self, loss: Any | Sequence[Any], name: str | None = None
+    ) -> None:
+        """Add a loss, as `keras.Layer.add_loss`; with a name, log it as well.
 
         Args:
             loss: Scalar tensor, or a list of them.
@@ -85,13 +95,15 @@ class Reports(_Base):
                 name, lambda: sum(keras.ops.sum(part) for part in losses)
             )
 
-    def add_summary(self, name, value, kind=None):
+    def add_summary(
+        self, name: str, value: Any, kind: str | None = None
+    ) -> None:
         """Show a value that `call` computes in TensorBoard.
 
         The callback `kje.callbacks.TensorBoard` writes the last value of each
-        epoch, or of each `update_freq` batches, of training and of validation.
-        Unless it listens, this adds nothing to the compiled step; while it
-        does, each step sends the value to the host.
+        epoch, or of each `update_freq` batches, for training and validation.
+        With that callback, each step sends the value to the host. Without it,
+        this adds nothing to the compiled step.
 
         Example:
 
@@ -104,7 +116,7 @@ class Reports(_Base):
         ```
 
         Args:
-            name: String. The tag is the layer's path, and this.
+            name: String. The tag is the layer's path, a slash and this name.
             value: Tensor. Images have a shape of `(batch, height, width,
                 channels)`, and are floats in `[0, 1]` or 8-bit integers.
             kind: `"scalar"`, `"histogram"` or `"image"`. Defaults to a scalar
@@ -113,8 +125,8 @@ class Reports(_Base):
 
         Raises:
             TypeError: If `name` is not a string.
-            ValueError: If `kind` is none of these, or `value` has no such
-                shape.
+            ValueError: If `kind` is none of these, or does not fit the shape
+                of `value`.
         """
         _check_name(name)
         kind = _kind(name, keras.ops.shape(value), kind)
@@ -127,12 +139,12 @@ class Reports(_Base):
 
     def _report(self, name, compute):
         _check_name(name)
-        names(self)[name] = None
+        _names(self).logged[name] = None
         if _thread.reports is not None:
             _thread.reports.append((self, name, compute()))
 
 
-def _check_name(name):
+def _check_name(name: Any) -> None:
     if not isinstance(name, str) or not name:
         raise TypeError(
             "A reported value needs a name for the logs. Received: "
@@ -140,13 +152,13 @@ def _check_name(name):
         )
 
 
-def names(layer):
-    """The names that `layer` has reported so far, in order."""
-    return _names(layer).seen
+def names(layer: Reports) -> Iterable[str]:
+    """Return the names that `layer` has logged so far, in order."""
+    return _names(layer).logged
 
 
-def has_summaries(layer):
-    """Whether `layer` is known to call `add_summary`."""
+def has_summaries(layer: Any) -> bool:
+    """Whether `layer` has called `add_summary` so far."""
     return isinstance(layer, Reports) and bool(_names(layer).summaries)
 
 
@@ -157,7 +169,7 @@ def _names(layer):
 
 
 def _kind(name, shape, kind):
-    """What a summary of this shape is, checked against what was asked."""
+    """The kind of a summary of this shape. Raises if another was asked for."""
     image = len(shape) == 4 and shape[-1] in (1, 3, 4)
     if kind is None:
         return "scalar" if not shape else "image" if image else "histogram"
@@ -172,41 +184,49 @@ def _kind(name, shape, kind):
     return kind
 
 
-# Layers whose summaries somebody wants: layer -> list of weak methods.
-_listeners: Any = weakref.WeakKeyDictionary()
+# The subscribed methods of each layer. Both are held weakly: a training that
+# fails never unsubscribes.
+_subscribed: weakref.WeakKeyDictionary[Any, list[weakref.WeakMethod]] = (
+    weakref.WeakKeyDictionary()
+)
 
 
-def listen(layers, receive):
+def subscribe(
+    layers: Iterable[Any], receive: Callable[[Any, str, str, Any], None]
+) -> None:
     """Send the summaries of `layers` to a method, as long as its object lives.
 
     Args:
-        layers: List of layers.
-        receive: Bound method `receive(layer, name, kind, value)`, called
-            while steps run: it may not use JAX, and should be quick.
+        layers: Layers.
+        receive: Bound method `receive(layer, name, kind, value)`. It is called
+            while steps run, so it may not use JAX, and should be quick.
     """
-    ignore(layers, receive)
+    unsubscribe(layers, receive)
     for layer in layers:
-        _listeners.setdefault(layer, []).append(weakref.WeakMethod(receive))
+        _subscribed.setdefault(layer, []).append(weakref.WeakMethod(receive))
 
 
-def ignore(layers, receive):
-    """End what `listen` began for the same method."""
+def unsubscribe(
+    layers: Iterable[Any], receive: Callable[[Any, str, str, Any], None]
+) -> None:
+    """Undo `subscribe` for the same method."""
     for layer in layers:
         kept = [
-            r for r in _listeners.get(layer, ()) if r() not in (None, receive)
+            r for r in _subscribed.get(layer, ()) if r() not in (None, receive)
         ]
         if kept:
-            _listeners[layer] = kept
+            _subscribed[layer] = kept
         else:
-            _listeners.pop(layer, None)
+            _subscribed.pop(layer, None)
 
 
 def _receivers(layer):
-    return [r() for r in _listeners.get(layer, ()) if r() is not None]
+    alive = [each() for each in _subscribed.get(layer, ())]
+    return [receive for receive in alive if receive is not None]
 
 
 def _deliver(layer, name, kind, value):
-    """Runs on the host; a compiled step may outlive who listened."""
+    """Runs on the host, perhaps after the layer or a receiver is gone."""
     layer = layer()
     for receive in _receivers(layer) if layer is not None else ():
         receive(layer, name, kind, value)

@@ -4,6 +4,7 @@ import contextlib
 import copy
 import dataclasses
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from keras_jax_ext import _keras
@@ -16,8 +17,8 @@ from keras_jax_ext._seeing import calls
 import jax
 import keras
 
-# Two sizes for what is unknown: a dimension that differs between the traces
-# depends on it, and is shown as `None`.
+# Two sizes for unknown dimensions. An output dimension that differs between the
+# two traces depends on an unknown one, and is shown as `None`.
 _UNKNOWN_SIZES = (64, 128)
 
 
@@ -26,18 +27,21 @@ class Row:
     """One layer: where it was first called, and what each call returned."""
 
     layer: Any
-    level: int
-    outputs: list
-    below: list
+    level: int  # 0 for the model
+    outputs: list[Any]  # one for each call, with a `Shape` for each array
+    below: list["Row"]  # rows of layers that were first called in it
 
 
-def collect(model, x, depth):
-    """The row of the model with all below it; `None` leaves it to Keras.
+def collect(model: keras.Model, x: Any, depth: int | None) -> Row | None:
+    """Return the row of the model, with the rows of all layers below it.
 
     Args:
-        model: A `keras.Model`.
+        model: The model.
         x: Sample input, or `None`.
-        depth: Integer, or `None` if the user gave none.
+        depth: The `depth` of `summary`, or `None` if the user gave none.
+
+    Returns:
+        The row, or `None` if Keras's own summary shows as much.
 
     Raises:
         ValueError: As `Summary.summary`.
@@ -63,7 +67,7 @@ def collect(model, x, depth):
     try:
         return _traced_for_any_size(model, inputs)
     except Exception:
-        pass  # a batch size or a length that `call` takes for granted
+        pass  # `call` may work for one batch size or length only
     try:
         return _trace(model, inputs)
     except Exception as error:
@@ -97,11 +101,11 @@ def _has_inline(model):
 
 
 def _known_inputs(model):
-    """What the model was built with, as `(args, kwargs)` of `KerasTensor`s."""
+    """`(args, kwargs)` of `KerasTensor`s that the model was built for."""
     if getattr(model, "_declares", False):
         return declarations(model).signature if model.built else None
     if isinstance(model, keras.Sequential):
-        # Keras raises where it built the layers one by one.
+        # `model.input` raises if Keras built the layers one by one.
         inputs = getattr(model, "inputs", None)
         return ((inputs[0],), {}) if inputs else None
     if isinstance(model, _keras.Functional):
@@ -110,7 +114,7 @@ def _known_inputs(model):
 
 
 def _sized(inputs, size):
-    """The signature with `size` for the batch and for what is unknown."""
+    """The signature with `size` for the batch and each unknown dimension."""
     leaves = [t for t in jax.tree.leaves(inputs) if hasattr(t, "shape")]
     ranked = [t.shape[0] for t in leaves if t.shape]
     batch = ranked[0] if ranked else None
@@ -157,12 +161,12 @@ def _remember(layer):
 
 
 def _cannot(model, received, error):
-    said = re.sub(r"\x1b\[\d*m", "", str(error)).strip()  # Keras's bold
+    text = re.sub(r"\x1b\[\d*m", "", str(error)).strip()  # Keras's bold
     return ValueError(
         "`summary` traces the model on shapes, without values, and that "
         f"failed. Received: {type(model).__name__} {model.name!r} on "
         f"{received}. Pass a sample of what `call` takes. "
-        f"{type(error).__name__}: {said}"
+        f"{type(error).__name__}: {text}"
     )
 
 
@@ -187,35 +191,37 @@ def _trace(model, inputs):
     """The row of `model`, from one abstract call."""
     recorder = _Recorder(model)
     args, kwargs = inputs
-    # In `__call__` of the model: it spreads the inputs, checks and casts.
+    # `__call__` of the model spreads the inputs, checks and casts them.
     trace = shapes.abstract(
         model.__call__, args, {**kwargs, "training": False}, None
     )
     layers = [model, *_keras.sublayers(model)]
-    end = calls.listen(layers, recorder.hear)
+    undo = calls.intercept(layers, recorder.record)
     try:
         trace()
     finally:
-        end()
+        undo()
     return recorder.root
 
 
 class _Recorder:
-    """Makes a tree of rows of the calls that it hears."""
+    """Makes a tree of rows from the calls of layers."""
 
-    def __init__(self, model):
+    def __init__(self, model) -> None:
         self.model = model
-        self.rows = {}
-        self.running = []
+        self.rows: dict[int, Row] = {}  # by id of the layer
+        self.running: list[Row] = []  # of the calls that run, outermost first
 
     @property
-    def root(self):
+    def root(self) -> Row:
+        """The row of the model."""
         return self.rows[id(self.model)]
 
-    def hear(self, layer, call, args, kwargs):
+    def record(self, layer: Any, call: Any, args: Any, kwargs: Any) -> Any:
         """Make a call, and add its outputs to the rows."""
         if self.running and self.running[-1].layer is layer:
-            return call(*args, **kwargs)  # `super().call`, or quantized
+            # `call` of its base class, or `quantized_call`: the same call.
+            return call(*args, **kwargs)
         row = self._row(layer)
         self.running.append(row)
         try:
@@ -235,7 +241,7 @@ class _Recorder:
 
 
 class Shape(tuple):
-    """A leaf of the outputs; not a tuple of the structure around it."""
+    """The shape of an output, told apart from a tuple of outputs."""
 
 
 def _shapes(outputs):
@@ -250,8 +256,8 @@ def _shapes(outputs):
     return outputs
 
 
-def _merged(roots):
-    """One row of the traces: what differs between them is `None`."""
+def _merged(roots: Sequence[Row]) -> Row:
+    """Merge traces into one row, with `None` where dimensions differ."""
     first = roots[0]
     first.outputs = [
         _unified(each) for each in zip(*(r.outputs for r in roots), strict=True)

@@ -1,5 +1,8 @@
 """`model.summary(x, depth)`: trace the calls, collect rows, then render."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 from keras_jax_ext import _keras
 from keras_jax_ext._seeing import rows, table
 
@@ -14,21 +17,21 @@ class Summary(_keras.Mixin):
 
     def summary(
         self,
-        x=None,
-        depth=None,
-        line_length=None,
-        positions=None,
-        print_fn=None,
-        expand_nested=False,
-        show_trainable=False,
-        layer_range=None,
-    ):
+        x: Any = None,
+        depth: int | None = None,
+        line_length: int | None = None,
+        positions: Sequence[float] | None = None,
+        print_fn: Callable[..., Any] | None = None,
+        expand_nested: bool = False,
+        show_trainable: bool = False,
+        layer_range: Sequence[str] | None = None,
+    ) -> None:
         """Print the layers in order of call, their outputs and their sizes.
 
-        `call` is traced on shapes only, so nothing is computed. A row counts
-        the parameters of all that is below it; a layer that is called several
-        times has one row, with the output of each call. Without `x` and
-        `depth`, a model without inline layers is printed by Keras.
+        `call` is traced on shapes only, so nothing is computed. The parameters
+        of a row include those of the layers below it. A layer that is called
+        several times has one row, with the output of each call. Without `x`
+        and `depth`, Keras prints a model without inline layers.
 
         Example:
 
@@ -48,9 +51,9 @@ class Summary(_keras.Mixin):
                 most 88.
             positions: Where the columns end, as fractions of the line.
                 Defaults to `None`.
-            print_fn: Function that is given the text, instead of `print`.
+            print_fn: Function to call with the text, instead of `print`.
             expand_nested: Boolean, whether to show all levels.
-            show_trainable: Boolean, whether to show what is trained.
+            show_trainable: Boolean, whether to show which layers are trained.
             layer_range: Pair of names or patterns, the first and the last
                 layer to show. Defaults to `None`.
 
@@ -58,10 +61,10 @@ class Summary(_keras.Mixin):
             ValueError: If the model cannot be traced on `x`, which leaves it
                 as it was, or `depth` is given and no shapes are known.
         """
-        if isinstance(x, int):  # Keras's first argument is the length
+        if isinstance(x, int):  # Keras's first argument is `line_length`
             line_length, x = x, None
         _check_depth(depth)
-        look = {
+        look: dict[str, Any] = {
             "line_length": line_length,
             "positions": positions,
             "print_fn": print_fn,
@@ -73,7 +76,7 @@ class Summary(_keras.Mixin):
                 expand_nested=expand_nested, layer_range=layer_range, **look
             )
             if getattr(self, "_declares", False) and not self.layers:
-                table.say([_UNBUILT], print_fn)
+                table.print_lines([_UNBUILT], print_fn)
             return
         if depth is None and not expand_nested:
             depth = 1

@@ -1,6 +1,7 @@
 """Rows of a summary as a table in Keras's look."""
 
 import shutil
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from keras_jax_ext import _keras
@@ -14,8 +15,10 @@ import rich.table
 _escaped = rich.markup.escape
 
 
-def shown(root, depth, layer_range):
-    """The rows down to `depth`, in order of call."""
+def shown(
+    root: Row, depth: int | None, layer_range: Sequence[str] | None
+) -> list[Row]:
+    """Return the rows down to `depth`, in order of call."""
     if depth == 0:
         return [root]
     top = _complete(root)
@@ -34,47 +37,57 @@ def shown(root, depth, layer_range):
 
 
 def _complete(root):
-    """The rows below the root, and its layers that were not called."""
+    """The rows below the root, then rows of its layers that were not called."""
     called, waiting = set(), [root]
     while waiting:
         row = waiting.pop()
         called.add(id(row.layer))
         waiting += row.below
-    silent = [
+    uncalled = [
         Row(layer, 1, [], [])
         for layer in root.layer.layers
         if id(layer) not in called and layer.weights
     ]
-    return root.below + silent
+    return root.below + uncalled
 
 
 def show(
-    model,
-    rows,
+    model: keras.Model,
+    rows: Sequence[Row],
     *,
-    line_length,
-    positions,
-    print_fn,
-    show_trainable,
-):
+    line_length: int | None,
+    positions: Sequence[float] | None,
+    print_fn: Callable[..., Any] | None,
+    show_trainable: bool,
+) -> None:
     """Print the table and the totals, in Keras's look."""
     width, columns = _columns(line_length, positions, show_trainable)
     table = rich.table.Table(*columns, width=width, show_lines=True)
     for row in rows:
         table.add_row(*_cells(row, show_trainable))
     title = _keras.bold_text(f'Model: "{_escaped(model.name)}"')
-    say([title, table, *_totals(model)], print_fn, width)
+    print_lines([title, table, *_totals(model)], print_fn, width)
 
 
-def say(lines, print_fn, width=0):
-    """Print to the terminal or notebook, or give the text to `print_fn`."""
+def print_lines(
+    lines: Iterable[Any],
+    print_fn: Callable[..., Any] | None,
+    width: int = 0,
+) -> None:
+    """Print to the terminal or notebook, or call `print_fn` with the text.
+
+    Args:
+        lines: Strings and tables of rich.
+        print_fn: As in `summary`.
+        width: Least characters in a line. Defaults to 0.
+    """
     if not print_fn and not keras.config.is_interactive_logging_enabled():
         print_fn = _keras.print_msg
     plain: Any = {"force_terminal": False, "color_system": None}
     console = rich.console.Console(
         highlight=False, **(plain if print_fn else {})
     )
-    # A longer line was asked for, and would be cut to the terminal.
+    # Else rich would cut a line that is longer than the terminal.
     console.width = max(console.width, width)
     if print_fn:
         console.begin_capture()
@@ -86,7 +99,7 @@ def say(lines, print_fn, width=0):
 
 
 def _columns(line_length, positions, show_trainable):
-    """The width of the line, and names and formats of the columns."""
+    """The width of a line, and the columns."""
     widest = 100 if show_trainable else 88
     width = line_length or min(widest, shutil.get_terminal_size().columns - 4)
     positions = list(positions or [0.40, 0.74, 1.0])
@@ -96,14 +109,14 @@ def _columns(line_length, positions, show_trainable):
         positions = [p * 0.9 for p in positions] + [1.0]
         names.append("Trainable")
         justify.append("center")
-    if positions[-1] > 1:  # absolute, as Keras once had them
+    if positions[-1] > 1:  # in characters, as in older versions of Keras
         positions = [p / positions[-1] for p in positions]
     ends = [int(position * width) for position in positions]
     widths = [end - start for start, end in zip([0, *ends], ends, strict=False)]
     if len(widths) != len(names) or min(widths) < 4:
         raise ValueError(
             "Each column of a summary needs 4 characters, and `positions` one "
-            f"entry a column. Received: line_length={line_length} and "
+            f"entry for each column. Received: line_length={line_length} and "
             f"positions={positions} for the columns {names}."
         )
     return width, [
@@ -137,14 +150,14 @@ def _number(value):
 
 
 def _sizes(weights):
-    """The number of parameters, and the bytes they take."""
+    """The number of parameters, and the bytes that they take."""
     weights = list({id(w): w for w in weights}.values())
     size = _keras.readable_memory_size(_keras.weight_memory_size(weights))
     return f"{_number(f'{_keras.count_params(weights):,}')} ({size})"
 
 
 def _outputs(outputs):
-    """One line for each output that differs, with the number of its calls."""
+    """A line for each different output, with how often it was returned."""
     texts = [_written(output) for output in outputs]
     lines = []
     for text in dict.fromkeys(texts):

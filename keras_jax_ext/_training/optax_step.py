@@ -1,31 +1,31 @@
 """A train step that gives an optax transformation the loss it asks for."""
 
-import contextlib
 from typing import Any
 
 from keras_jax_ext import _keras
-from keras_jax_ext._optax.bridge import GivenLoss
+from keras_jax_ext._optax import extra
 from keras_jax_ext.optimizers._optax_optimizer import optax_optimizers
 
 import jax
 import keras
 
 
-def asking(optimizer: Any) -> list[Any]:
-    """The optax optimizers that evaluate the loss themselves.
+def is_asked_for(optimizer: Any) -> bool:
+    """Whether an optimizer evaluates the loss itself.
 
     Line searches, Polyak steps and sharpness-aware minimization do.
+
+    Args:
+        optimizer: A Keras optimizer, or `None`.
     """
-    every = optax_optimizers(optimizer)
-    return [each for each in every if each.needs_loss]
+    return any(each.needs_loss for each in optax_optimizers(optimizer))
 
 
-def train_step(model: Any, asking: list[Any], state: Any, data: Any) -> Any:
+def train_step(model: Any, state: Any, data: Any) -> tuple[Any, Any]:
     """As `keras.Model.train_step`, for optimizers that are given the loss.
 
     Args:
         model: The model.
-        asking: List of the optimizers that ask for the loss.
         state: Tuple of lists of arrays.
         data: One batch.
 
@@ -57,10 +57,10 @@ def train_step(model: Any, asking: list[Any], state: Any, data: Any) -> Any:
         values = zip(ids, trainable, strict=True)
         return compute([changed.get(i, v) for i, v in values])[1][0]
 
-    given = GivenLoss(loss, dict(zip(ids, gradients, strict=True)), value_fn)
-    with contextlib.ExitStack() as stack:
-        for each in asking:
-            stack.enter_context(each.given_loss(given))
+    given = extra.GivenLoss(
+        loss, dict(zip(ids, gradients, strict=True)), value_fn
+    )
+    with extra.giving(given):
         trainable, optimizer_variables = model.optimizer.stateless_apply(
             optimizer_variables, gradients, trainable
         )
@@ -71,7 +71,11 @@ def train_step(model: Any, asking: list[Any], state: Any, data: Any) -> Any:
 
 
 def check(model: Any) -> None:
-    """Raise if an optax optimizer cannot train this model."""
+    """Raise if an optax optimizer cannot train a model.
+
+    Args:
+        model: A compiled model.
+    """
     root = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     scales = root is not model.optimizer
     for each in optax_optimizers(model.optimizer):

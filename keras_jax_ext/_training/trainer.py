@@ -376,9 +376,8 @@ class Trainer(_keras.TrainingMode):
             Tuple of the logs and the next state.
         """
         with compiling.stepping(self, state, training=True):
-            asking = optax_step.asking(self.optimizer)
-            if asking:
-                return optax_step.train_step(self, asking, state, data)
+            if optax_step.is_asked_for(self.optimizer):
+                return optax_step.train_step(self, state, data)
             return super().train_step(state, data)
 
     def test_step(self, state: Any, data: Any) -> tuple[Any, Any]:

@@ -1,4 +1,4 @@
-"""Callbacks beside those of `keras.callbacks`, which are found here too."""
+"""Callbacks of ours, and under the same names those of `keras.callbacks`."""
 
 from typing import TYPE_CHECKING
 
@@ -9,9 +9,12 @@ from keras_jax_ext.callbacks.tensorboard import TensorBoard
 
 import keras
 
-if TYPE_CHECKING:
-    from keras.callbacks import *  # noqa: F403 (editors complete the names)
-
 __all__ = ["EvaluationWeights", "NaNFinder", "TensorBoard"]
 
 __getattr__, __dir__ = mirror(globals(), keras.callbacks)
+
+
+if TYPE_CHECKING:
+    # For editors and type checkers. It stands last, so that they keep our
+    # names where Keras has the same.
+    from keras.callbacks import *  # noqa: F403

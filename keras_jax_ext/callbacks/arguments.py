@@ -1,11 +1,12 @@
-"""What the TensorBoard callback accepts."""
+"""Checks of the arguments of the TensorBoard callback."""
 
 import os
 import tempfile
+from typing import Any
 
 
-def check_frequency(name, value):
-    """An integer, `"epoch"` or 1 for `"batch"`; or an error."""
+def check_frequency(name: str, value: Any) -> Any:
+    """Return a frequency as an integer or `"epoch"`. Raises for others."""
     words = {"epoch": "epoch", "batch": 1} if name == "update_freq" else {}
     if isinstance(value, str) and value in words:
         return words[value]
@@ -20,10 +21,10 @@ def check_frequency(name, value):
     return value
 
 
-def profiled_batches(profile_batch):
-    """The first and last batch to profile, `None` for none; or an error."""
+def profiled_batches(profile_batch: Any) -> tuple[int, int] | None:
+    """Return the first and last batch to profile, or `None` for no profile."""
     given = profile_batch
-    if isinstance(given, str):  # as TensorFlow once took it: "2,5"
+    if isinstance(given, str):  # as older versions of TensorFlow: "2,5"
         given = given.split(",")
     pair = list(given) if isinstance(given, (list, tuple)) else [given]
     try:
@@ -34,17 +35,17 @@ def profiled_batches(profile_batch):
         return None
     if len(pair) not in (1, 2) or pair[0] < 1 or pair[-1] < pair[0]:
         raise ValueError(
-            "`profile_batch` is the number of a batch, from 1, or a pair of "
-            "them, first and last; 0 means none. Received: profile_batch="
+            "`profile_batch` is the number of a batch, from 1, or a pair, the "
+            "first and last; 0 means no profile. Received: profile_batch="
             f"{profile_batch!r} (of type {type(profile_batch).__name__})."
         )
     return pair[0], pair[-1]
 
 
-def check_folder(log_dir):
-    """Make the folder, and raise if nothing can be written in it."""
+def check_folder(log_dir: str) -> None:
+    """Make the folder. Raises if nothing can be written in it."""
     if "://" in log_dir:
-        return  # TensorBoard's own file systems
+        return  # TensorBoard has file systems of its own
     try:
         os.makedirs(log_dir, exist_ok=True)
         with tempfile.TemporaryFile(dir=log_dir):

@@ -1,6 +1,7 @@
-"""`EvaluationWeights`: another callback, shown other weights."""
+"""`EvaluationWeights`: show another callback the weights of evaluation."""
 
 import functools
+from typing import Any
 
 from keras_jax_ext import optimizers
 from keras_jax_ext._loop.watching import acts_on_epochs
@@ -8,8 +9,8 @@ from keras_jax_ext._loop.watching import acts_on_epochs
 import keras
 import numpy as np
 
-# Those at which callbacks look at weights; elsewhere they may load some.
-_LOOKING = (
+# Hooks in which callbacks read weights. In others they may load some.
+_READING = (
     "on_epoch_end",
     "on_train_end",
     "on_batch_end",
@@ -21,10 +22,11 @@ class EvaluationWeights(keras.callbacks.Callback):
     """Shows a callback the weights that the model is evaluated with.
 
     `optax.contrib.schedule_free` and `optax.lookahead` train other weights
-    than they evaluate. What `ModelCheckpoint` writes is for going on with the
-    training; around it, this writes what `evaluate` and `predict` use. The
-    model has its own weights back after each call, even one that fails. With
-    any other optimizer the callback sees what it always sees.
+    than they evaluate. By itself `ModelCheckpoint` writes the trained weights,
+    to continue the training with. Within this callback it writes the weights
+    that `evaluate` and `predict` use. The model has its own weights back after
+    each call, even one that fails. With any other optimizer this callback
+    changes nothing.
 
     Example:
 
@@ -39,10 +41,10 @@ class EvaluationWeights(keras.callbacks.Callback):
 
     Raises:
         TypeError: If `callback` is not a callback.
-        RuntimeError: Within `fit`, if `callback` sets the weights.
+        RuntimeError: In `fit`, if `callback` sets the weights.
     """
 
-    def __init__(self, callback):
+    def __init__(self, callback: keras.callbacks.Callback) -> None:
         super().__init__()
         if not isinstance(callback, keras.callbacks.Callback):
             raise TypeError(
@@ -51,22 +53,25 @@ class EvaluationWeights(keras.callbacks.Callback):
                 "Give one as `keras.callbacks.ModelCheckpoint(path)`."
             )
         self.callback = callback
-        # Only what the callback uses: a hook for batches would slow `fit`.
+        # Only hooks that the callback uses: with a hook for batches, `fit`
+        # runs one step at a time.
         for name in _overridden(callback):
             hook = getattr(callback, name)
-            if name in _LOOKING:
-                hook = functools.partial(self._look, hook)
+            if name in _READING:
+                hook = functools.partial(self._show, hook)
             setattr(self, name, hook)
 
-    def set_params(self, params):
+    def set_params(self, params: dict[str, Any]) -> None:
+        """Pass the parameters of `fit` to the callback."""
         super().set_params(params)
         self.callback.set_params(params)
 
-    def set_model(self, model):
+    def set_model(self, model: keras.Model) -> None:
+        """Pass the model to the callback."""
         super().set_model(model)
         self.callback.set_model(model)
 
-    def _look(self, hook, *args, **kwargs):
+    def _show(self, hook, *args, **kwargs):
         model = self.model
         with optimizers.evaluation_weights(model):
             before = [v.value for v in model.trainable_variables]
@@ -75,7 +80,7 @@ class EvaluationWeights(keras.callbacks.Callback):
         if not all(map(_is_equal, before, after)):
             raise RuntimeError(
                 "A callback in `EvaluationWeights` can read the weights, not "
-                f"set them: the training goes on with others. Received: "
+                "set them: the training continues with its own. Received: "
                 f"callback={self.callback}. Give it to `fit` itself."
             )
 
@@ -85,7 +90,7 @@ def _is_equal(one, other):
 
 
 def _overridden(callback):
-    """Names of the hooks that a callback defines and uses."""
+    """The names of the hooks that a callback defines and uses."""
     base = keras.callbacks.Callback
     names = [n for n in dir(base) if n.startswith("on_")]
     if acts_on_epochs(callback):

@@ -3,15 +3,16 @@
 import struct
 import time
 import zlib
+from typing import Any
 
 import numpy as np
 
-_BUCKETS = 30  # as `tf.summary.histogram`
-_IMAGES = 3  # as `tf.summary.image`, the most that are written at once
+_BUCKETS = 30  # as in `tf.summary.histogram`
+_IMAGES = 3  # of a batch, at most, as in `tf.summary.image`
 
 
-def check_installed():
-    """Raise unless the `tensorboard` package can be imported."""
+def check_installed() -> None:
+    """Raise if the `tensorboard` package cannot be imported."""
     try:
         import tensorboard.summary.writer.event_file_writer  # noqa: F401
     except ImportError as error:
@@ -26,25 +27,25 @@ class Events:
     """One event file.
 
     Args:
-        folder: String, the run's folder; made if it is not there.
+        folder: The run's folder, which is made if it does not exist.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder: str) -> None:
         from tensorboard.summary.writer.event_file_writer import (
             EventFileWriter,
         )
 
         self._writer = EventFileWriter(folder, flush_secs=30)
 
-    def scalar(self, tag, value, step):
+    def scalar(self, tag: str, value: Any, step: int) -> None:
         """Write a number."""
         from tensorboard.plugins.scalar import metadata
 
         value = np.float32(value)
         self._write(tag, step, metadata, value)
 
-    def histogram(self, tag, values, step):
-        """Write the distribution of the finite ones of `values`."""
+    def histogram(self, tag: str, values: Any, step: int) -> None:
+        """Write the distribution of the finite numbers in `values`."""
         from tensorboard.plugins.histogram import metadata
 
         values = np.asarray(values, "float64").ravel()
@@ -52,7 +53,7 @@ class Events:
         buckets = np.zeros((_BUCKETS, 3))
         if values.size:
             low, high = values.min(), values.max()
-            if low == high:  # TensorBoard wants all of them in the last one
+            if low == high:  # TensorBoard expects them in the last bucket
                 buckets[:] = low, low, 0
                 buckets[-1, 2] = values.size
             else:
@@ -60,7 +61,7 @@ class Events:
                 buckets = np.stack([edges[:-1], edges[1:], counts], axis=1)
         self._write(tag, step, metadata, buckets)
 
-    def image(self, tag, images, step):
+    def image(self, tag: str, images: Any, step: int) -> None:
         """Write the first images of a batch.
 
         Args:
@@ -80,8 +81,8 @@ class Events:
         size = [str(width).encode(), str(height).encode()]
         self._write(tag, step, metadata, np.array(size + encoded, object))
 
-    def keras_model(self, tag, json):
-        """Write the configuration that the Graphs tab draws."""
+    def keras_model(self, tag: str, json: str) -> None:
+        """Write a model's JSON, which the Graphs tab draws."""
         from tensorboard.plugins.graph import metadata
 
         self._write(tag, 0, metadata, np.array(json.encode(), object))
@@ -105,17 +106,20 @@ class Events:
             )
         )
 
-    def flush(self):
-        """Let readers see what has been written."""
+    def flush(self) -> None:
+        """Write buffered events, so that readers see them."""
         self._writer.flush()
 
-    def close(self):
-        """Write the rest."""
+    def close(self) -> None:
+        """Write buffered events, and close the file."""
         self._writer.close()
 
 
-def png(image):
-    """An 8-bit image of shape `(height, width, channels)` as a PNG file."""
+def png(image: np.ndarray) -> bytes:
+    """Return a PNG file of an 8-bit image of shape `(height, width, channels)`.
+
+    Channels are 1 for grey, 3 for colours, 4 for colours with opacity.
+    """
     height, width, channels = image.shape
     colours = {1: 0, 3: 2, 4: 6}[channels]
     header = struct.pack(">IIBBBBB", width, height, 8, colours, 0, 0, 0)

@@ -3,6 +3,8 @@
 import os
 import time
 import warnings
+from collections.abc import Mapping
+from typing import Any
 
 from keras_jax_ext import _keras
 from keras_jax_ext._seeing import reports
@@ -25,11 +27,11 @@ import numpy as np
 
 
 class TensorBoard(keras.callbacks.Callback):
-    """Write what TensorBoard shows, as `keras.callbacks.TensorBoard`.
+    """Write files for TensorBoard, as `keras.callbacks.TensorBoard`.
 
-    Arguments, tags and folders are Keras's; the files are written with the
-    `tensorboard` package alone. It also writes the learning rate, and what
-    layers give to `add_summary`. The profile is taken by `jax.profiler`.
+    Arguments, tags and folders are Keras's. It needs the `tensorboard` package
+    and no TensorFlow. It also writes the learning rate, and the values that
+    layers pass to `add_summary`. `jax.profiler` takes the profile.
 
     Example:
 
@@ -42,96 +44,108 @@ class TensorBoard(keras.callbacks.Callback):
         log_dir: Path of the folder. Training is written to `train` in it, and
             validation to `validation`. Defaults to `"logs"`.
         histogram_freq: Integer, epochs between two histograms of the weights.
-            Defaults to 0, none.
+            Defaults to 0, no histograms.
         write_graph: Boolean, whether to write the layers of a functional or
-            sequential model for the Graphs tab. Others have no such graph.
-        write_images: Boolean, whether the weights that have histograms are
-            also drawn, each scaled to its own range.
-        write_steps_per_second: Boolean.
+            sequential model for the Graphs tab. Other models have no graph.
+            Defaults to `True`.
+        write_images: Boolean, whether to draw the weights that have
+            histograms, each scaled to its own range. Defaults to `False`.
+        write_steps_per_second: Boolean. Defaults to `False`.
         update_freq: `"epoch"`, `"batch"`, or an integer, the number of
             batches between two writings of the losses and metrics. Unless it
-            is `"epoch"`, `fit` runs one batch at a time.
+            is `"epoch"`, `fit` runs one batch at a time. Defaults to
+            `"epoch"`.
         profile_batch: Integer or pair of integers, the batches to profile,
-            the first of all is 1. Defaults to 0, none. The profile is shown
-            by the package `tensorboard-plugin-profile`.
+            counted from 1. Defaults to 0, no profile. The package
+            `tensorboard-plugin-profile` shows it.
         embeddings_freq: Integer, epochs between two writings of the weights
-            of embedding layers for the Projector tab. Defaults to 0, none.
+            of embedding layers for the Projector tab. Defaults to 0, never.
         embeddings_metadata: Dict of file names by names of embedding layers,
-            or one file name for all; relative to `log_dir`. Defaults to
+            or one file name for all, relative to `log_dir`. Defaults to
             `None`.
 
     Raises:
         ImportError: If `tensorboard` is not installed.
         OSError: Before training, if `log_dir` cannot be written.
-        ValueError: If an argument is none of the above, or a layer of
-            `embeddings_metadata` is not in the model.
+        ValueError: If an argument is none of these, or `embeddings_metadata`
+            names a layer that is not in the model.
     """
 
     def __init__(
         self,
-        log_dir="logs",
-        histogram_freq=0,
-        write_graph=True,
-        write_images=False,
-        write_steps_per_second=False,
-        update_freq="epoch",
-        profile_batch=0,
-        embeddings_freq=0,
-        embeddings_metadata=None,
-    ):
+        log_dir: str | os.PathLike[str] = "logs",
+        histogram_freq: int = 0,
+        write_graph: bool = True,
+        write_images: bool = False,
+        write_steps_per_second: bool = False,
+        update_freq: int | str = "epoch",
+        profile_batch: int | tuple[int, int] | str = 0,
+        embeddings_freq: int = 0,
+        embeddings_metadata: Mapping[str, str] | str | None = None,
+    ) -> None:
         super().__init__()
         check_installed()
+        # The model that is trained. `self.model` would write its state into
+        # the variables at each access.
+        self._trained: Any = None
         self.log_dir = os.fspath(log_dir)
-        self.histogram_freq = check_frequency("histogram_freq", histogram_freq)
+        self.histogram_freq: Any = check_frequency(
+            "histogram_freq", histogram_freq
+        )
         self.write_graph = write_graph
         self.write_images = write_images
         self.write_steps_per_second = write_steps_per_second
-        self.update_freq = check_frequency("update_freq", update_freq)
-        self.embeddings_freq = check_frequency(
+        self.update_freq: Any = check_frequency("update_freq", update_freq)
+        self.embeddings_freq: Any = check_frequency(
             "embeddings_freq", embeddings_freq
         )
         self.embeddings_metadata = embeddings_metadata
-        self._profiled = profiled_batches(profile_batch)
+        self._profiled: Any = profiled_batches(profile_batch)
         self._profiling = False
-        self._writers = {}
-        self._summaries = {}
-        self._phase = "train"
+        self._files: dict[str, Events] = {}  # by phase
+        # The latest values that are not written yet, by phase and tag.
+        self._summaries: dict[tuple[str, str], tuple[str, Any]] = {}
+        self._phase = "train"  # or "validation"
         self._batch = 0
         self._training = False
         if self.update_freq != "epoch" or self._profiled:
-            # Only here: a callback that overrides them is called after each
-            # batch, and `fit` then runs one batch at a time.
+            # Only if they are needed: `fit` runs one batch at a time for a
+            # callback that has these hooks.
             self.on_train_batch_begin = self._begin_batch
             self.on_train_batch_end = self._end_batch
 
-    def set_model(self, model):
-        """Prepare to write about `model`; what cannot work raises here."""
+    def set_model(self, model: keras.Model) -> None:
+        """Prepare to write about `model`. Raises if that cannot work."""
         super().set_model(model)
+        self._trained = model
         self._close()
         self._summaries = {}
-        self._history = getattr(model, "history", None)
+        # Each `fit` makes a new one.
+        self._history_of_fit = getattr(model, "history", None)
         check_folder(self.log_dir)
         if self.embeddings_freq:
             write_projector(self.log_dir, model, self.embeddings_metadata)
         if self.write_graph:
             self._write_graph()
-        self._listen()
+        self._subscribe()
 
-    def _listen(self):
-        """Receive summaries; what is compiled without them is made anew."""
-        layers = [self._model, *_keras.sublayers(self._model)]
+    def _subscribe(self):
+        """Receive the summaries of the layers, of new steps that send them."""
+        layers = [self._trained, *_keras.sublayers(self._trained)]
         layers = [each for each in layers if isinstance(each, reports.Reports)]
-        reports.listen(layers, self._receive)
+        reports.subscribe(layers, self._receive)
         self._retrace(layers)
 
     def _retrace(self, layers):
+        """Let steps with summaries be compiled again, to send or drop them."""
         if any(map(reports.has_summaries, layers)):
-            self._model.train_function = None
-            self._model.test_function = None
+            self._trained.train_function = None
+            self._trained.test_function = None
 
     def _receive(self, layer, name, kind, value):
-        if getattr(self._model, "history", None) is not self._history:
-            return  # a training that failed did not say that it ended
+        history = getattr(self._trained, "history", None)
+        if history is not self._history_of_fit:
+            return  # our training failed, and this is another one
         tag = f"{getattr(layer, 'path', None) or layer.name}/{name}"
         self._summaries[self._phase, tag] = kind, value
 
@@ -146,58 +160,58 @@ class TensorBoard(keras.callbacks.Callback):
                 kept[owner, tag] = kind, value
         self._summaries = kept
 
-    def _events(self, phase):
-        """The writer of `"train"` or `"validation"`, made when first used."""
-        if phase not in self._writers:
+    def _events(self, phase: str) -> Events:
+        """The writer of `"train"` or `"validation"`, made at its first use."""
+        if phase not in self._files:
             folder = os.path.join(self.log_dir, phase)
-            self._writers[phase] = Events(folder)
-        return self._writers[phase]
+            self._files[phase] = Events(folder)
+        return self._files[phase]
 
     def _flush(self):
-        for writer in self._writers.values():
-            writer.flush()
+        for file in self._files.values():
+            file.flush()
 
     def _close(self):
-        for writer in self._writers.values():
-            writer.close()
-        self._writers = {}
+        for file in self._files.values():
+            file.close()
+        self._files = {}
 
     def _write_graph(self):
         stacks = (_keras.Functional, keras.Sequential)
-        if not isinstance(self._model, stacks):
+        if not isinstance(self._trained, stacks):
             return
         try:
-            self._events("train").keras_model("keras", self._model.to_json())
+            self._events("train").keras_model("keras", self._trained.to_json())
         except (TypeError, ValueError, NotImplementedError) as error:
             warnings.warn(
                 "TensorBoard's graph is the model's JSON, and this model has "
-                f"none. Received: {error}. Training goes on without it; "
-                "`write_graph=False` leaves it out.",
+                f"none. Received: {error}. Training continues without it. "
+                "Pass `write_graph=False` to leave it out.",
                 stacklevel=2,
             )
 
-    def on_train_begin(self, logs=None):
-        """Count batches from the start of this training."""
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Count the batches of this training."""
         self._batch = 0
         self._phase = "train"
         self._training = True
 
-    def on_train_end(self, logs=None):
-        """Write the rest, and listen no more."""
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Close the files, and receive no more summaries."""
         self._training = False
         self._stop_profile()
         self._close()
         layers = [self.model, *_keras.sublayers(self.model)]
-        reports.ignore(layers, self._receive)
+        reports.unsubscribe(layers, self._receive)
         self._retrace(layers)
 
-    def on_test_begin(self, logs=None):
-        """From here on, summaries are of validation."""
-        jax.effects_barrier()
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Take the summaries from now on for those of validation."""
+        jax.effects_barrier()  # those of training have arrived
         self._phase = "validation"
 
-    def on_test_end(self, logs=None):
-        """Write the results of an evaluation, over the training's steps."""
+    def on_test_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Write the results of an evaluation, by the steps trained so far."""
         optimizer = self.model.optimizer
         jax.effects_barrier()
         self._phase = "train"
@@ -206,11 +220,13 @@ class TensorBoard(keras.callbacks.Callback):
             for name, value in (logs or {}).items():
                 tag = f"evaluation_{name}_vs_iterations"
                 self._events("validation").scalar(tag, value, step)
-            if not self._training:  # else they are part of the epoch
+            if not self._training:  # else `on_epoch_end` writes them
                 self._write_summaries("validation", step)
             self._flush()
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(
+        self, epoch: int, logs: dict[str, Any] | None = None
+    ) -> None:
         """Start the clock."""
         if self.write_steps_per_second:
             self._epoch_start = (
@@ -218,8 +234,10 @@ class TensorBoard(keras.callbacks.Callback):
                 int(self.model.optimizer.iterations),
             )
 
-    def on_epoch_end(self, epoch, logs=None):
-        """Write what there is once an epoch."""
+    def on_epoch_end(
+        self, epoch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        """Write the values of an epoch."""
         self._write_epoch(epoch, logs or {})
         if self.update_freq == "epoch":
             self._write_summaries("train", epoch)

@@ -1,6 +1,7 @@
 """A model's weights and learning rates, as TensorBoard shows them."""
 
 import os
+from typing import Any
 
 from keras_jax_ext import _keras
 
@@ -8,8 +9,8 @@ import keras
 import numpy as np
 
 
-def learning_rates(optimizer):
-    """The learning rates in the logs, by name; none where they are unknown."""
+def learning_rates(optimizer: Any) -> dict[str, float]:
+    """Return the learning rates that can be read, by their name in the logs."""
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     several = getattr(optimizer, "optimizers", None)
     if several is not None:
@@ -21,17 +22,21 @@ def learning_rates(optimizer):
         try:
             rate = each.learning_rate
         except (AttributeError, ValueError):
-            continue  # no optimizer, or a transformation that hides it
+            continue  # no optimizer, or a transformation with a hidden rate
         if rate is not None:
             rates[name] = float(keras.ops.convert_to_numpy(rate))
     return rates
 
 
-def weight_image(value):
-    """Weights as images of shape `(count, height, width, 1)` in `[0, 1]`.
+def weight_image(value: Any) -> np.ndarray | None:
+    """Draw weights as images with numbers in `[0, 1]`.
+
+    Args:
+        value: Array.
 
     Returns:
-        Array, or `None` if the weights have too many dimensions.
+        Array of shape `(count, height, width, channels)`, or `None` if the
+        weights have too many dimensions.
     """
     value = np.squeeze(np.asarray(value, "float32"))
     if value.ndim == 1:
@@ -63,18 +68,23 @@ def _embeddings(model):
 
 
 def _file(layer):
-    """Where the vectors of an embedding layer are kept, below `log_dir`."""
+    """The file for the vectors of an embedding layer, below `log_dir`."""
     path = getattr(layer, "path", None) or layer.name
     return os.path.join("embeddings", path.replace("/", ".") + ".tsv")
 
 
-def write_projector(log_dir, model, metadata):
+def write_projector(
+    log_dir: str,
+    model: keras.Model,
+    metadata: Any,
+) -> None:
     """Tell TensorBoard's projector which files hold vectors and labels.
 
     Args:
-        log_dir: String, the folder.
+        log_dir: The folder.
         model: The model.
-        metadata: Dict of file names by layer names, a file name, or `None`.
+        metadata: Dict of file names by layer names, one file name for all, or
+            `None`.
 
     Raises:
         ValueError: If `metadata` names a layer that is no embedding.
@@ -84,9 +94,10 @@ def write_projector(log_dir, model, metadata):
 
     layers = _embeddings(model)
     names = [layer.name for layer in layers]
-    if not isinstance(metadata, dict):
-        metadata = dict.fromkeys(names, metadata) if metadata else {}
-    unknown = sorted(set(metadata) - set(names))
+    files = metadata or {}
+    if not isinstance(files, dict):
+        files = dict.fromkeys(names, files)
+    unknown = sorted(set(files) - set(names))
     if unknown:
         raise ValueError(
             "`embeddings_metadata` has file names by the names of embedding "
@@ -98,15 +109,15 @@ def write_projector(log_dir, model, metadata):
         entry.tensor_name = getattr(layer, "path", None) or layer.name
         entry.tensor_path = _file(layer)
         entry.tensor_shape.extend([layer.input_dim, layer.output_dim])
-        if layer.name in metadata:
-            entry.metadata_path = os.fspath(metadata[layer.name])
+        if layer.name in files:
+            entry.metadata_path = os.fspath(files[layer.name])
     with open(os.path.join(log_dir, "projector_config.pbtxt"), "w") as file:
         file.write(text_format.MessageToString(config))
     os.makedirs(os.path.join(log_dir, "embeddings"), exist_ok=True)
     write_embeddings(log_dir, model)
 
 
-def write_embeddings(log_dir, model):
+def write_embeddings(log_dir: str, model: keras.Model) -> None:
     """Write the vectors of every embedding layer that is built."""
     for layer in _embeddings(model):
         if layer.built:

@@ -1,18 +1,15 @@
 """Optimizers: any optax transformation, beside those of Keras."""
 
 import inspect
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from keras_jax_ext._by_name.mirror import mirror
-from keras_jax_ext._optax.bridge import is_transformation
+from keras_jax_ext._optax.transformation import is_transformation
 from keras_jax_ext.optimizers._by_path import label_by_path, mask_by_path
 from keras_jax_ext.optimizers._evaluation import evaluation_weights
 from keras_jax_ext.optimizers._optax_optimizer import OptaxOptimizer
 
 import keras
-
-if TYPE_CHECKING:
-    from keras.optimizers import *  # noqa: F403 (editors complete the names)
 
 __all__ = [
     "OptaxOptimizer",
@@ -23,7 +20,7 @@ __all__ = [
 ]
 
 
-def get(identifier):
+def get(identifier: Any) -> keras.optimizers.Optimizer:
     """Turn what `compile` accepts as an optimizer into a Keras optimizer.
 
     Example:
@@ -60,7 +57,7 @@ def get(identifier):
         name = identifier.__name__
         raise ValueError(
             "An optimizer must be an optax transformation or a Keras "
-            "optimizer, not what makes one. Received: "
+            "optimizer, not a function that makes one. Received: "
             f"identifier={identifier}. Call it, "
             f"`{name}(learning_rate=1e-3)`, or wrap it, "
             f"`kje.optimizers.OptaxOptimizer({name}, learning_rate=1e-3)`."
@@ -69,3 +66,9 @@ def get(identifier):
 
 
 __getattr__, __dir__ = mirror(globals(), keras.optimizers)
+
+
+if TYPE_CHECKING:
+    # For editors and type checkers. It stands last, so that they keep our
+    # names where Keras has the same.
+    from keras.optimizers import *  # noqa: F403

@@ -2,6 +2,7 @@
 
 import difflib
 import fnmatch
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from keras_jax_ext._optax.lazy import optax
@@ -15,9 +16,9 @@ def _is_masked(node):
 
 
 class _ByPath:
-    """A function from a tree of parameters to a tree, by path."""
+    """A function from a tree of parameters to a tree of labels, by path."""
 
-    def __init__(self, patterns, default):
+    def __init__(self, patterns: Mapping[str, Any], default: Any) -> None:
         if not patterns or not all(isinstance(p, str) for p in patterns):
             raise ValueError(
                 "Patterns of paths must be strings such as `'*/kernel'`. "
@@ -27,18 +28,19 @@ class _ByPath:
         self.default = default
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> "_ByPath":
         return cls(**config)
 
     def __bool__(self):
-        # `optax.selective_transform` would take it for "freeze everything".
+        # Else `optax.selective_transform` would take this object for `True`,
+        # and freeze everything.
         raise TypeError(
             "Labels and masks by path are functions of the parameters, not "
             f"truth values. Received: {self.patterns}. Use "
             "`optax.partition` or `optax.masked`, which call them."
         )
 
-    def __call__(self, params):
+    def __call__(self, params: Any) -> Any:
         tree: Any
         found, tree = jax.tree_util.tree_flatten_with_path(
             params, is_leaf=_is_masked
@@ -46,12 +48,12 @@ class _ByPath:
         paths = ["/".join(str(key.key) for key in keys) for keys, _ in found]
         self._check(paths)
         leaves = [
-            leaf if _is_masked(leaf) else self._value(path)
+            leaf if _is_masked(leaf) else self._label(path)
             for path, (_, leaf) in zip(paths, found, strict=True)
         ]
         return tree.unflatten(leaves)
 
-    def _value(self, path):
+    def _label(self, path):
         for pattern, value in self.patterns.items():
             if fnmatch.fnmatchcase(path, pattern):
                 return value
@@ -81,14 +83,16 @@ class _Labels(_ByPath):
 
 @keras.saving.register_keras_serializable("keras_jax_ext")
 class _Mask(_ByPath):
-    def __init__(self, patterns):
+    def __init__(self, patterns: Collection[str]) -> None:
         super().__init__(dict.fromkeys(patterns, True), default=False)
 
     def get_config(self):
         return {"patterns": list(self.patterns)}
 
 
-def label_by_path(labels, *, default=None):
+def label_by_path(
+    labels: Mapping[str, Any], *, default: Any = None
+) -> Callable[[Any], Any]:
     """Make labels for `optax.partition` from paths of variables.
 
     Example:
@@ -103,9 +107,9 @@ def label_by_path(labels, *, default=None):
     Args:
         labels: Dict from a pattern to a label. A pattern is a path such as
             `"dense/kernel"`, in which `*` stands for any text, `/` included.
-            The first one that matches counts.
-        default: Label of the other variables. Defaults to `None`, for which a
-            variable without a pattern is an error.
+            The first pattern that matches counts.
+        default: Label of the other variables. Defaults to `None`: a variable
+            without a pattern is an error.
 
     Returns:
         A function from a tree of parameters to a tree of labels.
@@ -116,7 +120,7 @@ def label_by_path(labels, *, default=None):
     return _Labels(labels, default)
 
 
-def mask_by_path(*patterns):
+def mask_by_path(*patterns: str) -> Callable[[Any], Any]:
     """Make a mask for `optax.masked` or `mask=` from paths of variables.
 
     Example:

@@ -1,17 +1,19 @@
 """Evaluation with the weights that a transformation keeps for it."""
 
 import contextlib
+from collections.abc import Iterator
 
 from keras_jax_ext.optimizers._optax_optimizer import optax_optimizers
 
 import jax.numpy as jnp
+import keras
 
-_swapped: set = set()  # ids of the models that have them now
+_swapped: set[int] = set()  # ids of the models that have these weights now
 
 
 @contextlib.contextmanager
-def evaluation_weights(model):
-    """Give a model the weights to evaluate with, and its own back after.
+def evaluation_weights(model: keras.Model) -> Iterator[None]:
+    """Give a model the weights to evaluate with, for the time of a block.
 
     `optax.contrib.schedule_free` and `optax.lookahead` train other weights
     than they evaluate. The methods `evaluate` and `predict` of kje models do
@@ -42,7 +44,8 @@ def evaluation_weights(model):
     _swapped.add(id(model))
     try:
         for variable, value in pairs:
-            # A copy: evaluation donates it, and a slot may share the buffer.
+            # Copied, because evaluation donates the buffer, which may also be
+            # that of a slot.
             variable.assign(jnp.array(value, copy=True))
         yield
     finally:

@@ -1,18 +1,18 @@
 """`OptaxOptimizer`: any optax transformation as a Keras optimizer."""
 
-import contextlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from keras_jax_ext import _keras
+from keras_jax_ext._optax import extra
 from keras_jax_ext._optax.bridge import Bridge
-from keras_jax_ext.optimizers._source import (
-    RATE,
-    SETTABLE_RATE,
-    Source,
-    from_file,
-)
+from keras_jax_ext._optax.transformation import Transformation
+from keras_jax_ext.optimizers._learning_rate import LearningRate
+from keras_jax_ext.optimizers._source import Source, from_file
 
 import keras
 
+# Keras's arguments, which a config keeps under their own names.
 _KEPT = (
     "name",
     "clipnorm",
@@ -26,18 +26,8 @@ _KEPT = (
 )
 
 
-class _Now:
-    """What is true for the time of one call; Keras does not track it."""
-
-    def __init__(self):
-        self.applying = False
-        self.given = None
-        self.loss_is_given = False
-        self.pending_rate = None
-
-
 @keras.saving.register_keras_serializable("keras_jax_ext")
-class OptaxOptimizer(keras.optimizers.Optimizer):
+class OptaxOptimizer(_keras.UpdatesAtOnce):
     """Runs an optax transformation where Keras expects an optimizer.
 
     Made by `compile` from a raw transformation. Make it yourself to add what
@@ -77,23 +67,24 @@ class OptaxOptimizer(keras.optimizers.Optimizer):
 
     def __init__(
         self,
-        transformation,
+        transformation: Transformation | Callable[..., Transformation],
         *,
-        learning_rate=None,
-        clipnorm=None,
-        clipvalue=None,
-        global_clipnorm=None,
-        use_ema=False,
-        ema_momentum=0.99,
-        ema_overwrite_frequency=None,
-        loss_scale_factor=None,
-        gradient_accumulation_steps=None,
-        name=None,
-        **arguments,
-    ):
+        learning_rate: float | Callable[[Any], Any] | None = None,
+        clipnorm: float | None = None,
+        clipvalue: float | None = None,
+        global_clipnorm: float | None = None,
+        use_ema: bool = False,
+        ema_momentum: float = 0.99,
+        ema_overwrite_frequency: int | None = None,
+        loss_scale_factor: float | None = None,
+        gradient_accumulation_steps: int | None = None,
+        name: str | None = None,
+        **arguments: Any,
+    ) -> None:
         source = Source(transformation, learning_rate, arguments)
         super().__init__(
-            # A number would become a variable that nothing reads.
+            # Keras would make a variable of a number, and nothing would read
+            # it.
             learning_rate=lambda: None,
             clipnorm=clipnorm,
             clipvalue=clipvalue,
@@ -106,26 +97,32 @@ class OptaxOptimizer(keras.optimizers.Optimizer):
             name=name,
         )
         self._source = source
+        self._rate = LearningRate(source)
         self._bridge: Any = None  # a `Bridge` once it is built
-        self._now = _Now()
+        # Whether the train step of a kje model will give the loss: noted by
+        # `compile`, for as long as this optimizer lives.
+        self._expects_loss = False
 
-    def build(self, variables):
-        """Create the state for a list of trainable variables."""
+    def build(self, variables: Sequence[keras.Variable]) -> None:
+        """Create the state.
+
+        Args:
+            variables: The trainable variables of a model.
+        """
         if self.built:
             return
-        # Variables that their gradient replaces (float8 scales) are Keras's.
+        # Keras itself updates variables that their gradient replaces (the
+        # scales of float8).
         own = [v for v in variables if not v.overwrite_with_gradient]
         bridge = Bridge(self._source.transformation, own)
-        if self._now.pending_rate is not None:
-            self._source.check_settable(self._now.pending_rate, bridge.slots)
-        if not self._now.loss_is_given:
+        self._rate.check_pending(bridge.slots)
+        if not self._expects_loss:
             self._check_needs(bridge)
-        # From here nothing fails, so that nothing is left half built.
+        # Nothing fails from here on, so nothing is left half built.
         super().build(variables)
         bridge.slots.create(self)
         self._bridge = bridge
-        if self._now.pending_rate is not None:
-            self.learning_rate = self._now.pending_rate
+        self._rate.bind(bridge.slots)
 
     def _check_needs(self, bridge):
         if bridge.needs:
@@ -137,60 +134,38 @@ class OptaxOptimizer(keras.optimizers.Optimizer):
                 "`kje.extend(model)` and pass this optimizer to its `compile`."
             )
 
-    def _backend_apply_gradients(self, grads, trainable_variables):
-        # Keras reads `learning_rate` here and passes it on; a transformation
-        # has its own, which may be unknown.
-        self._now.applying = True
-        try:
-            super()._backend_apply_gradients(grads, trainable_variables)
-        finally:
-            self._now.applying = False
+    def update_at_once(self, gradients: dict[int, Any]) -> None:
+        """Update the variables and the state, as Keras asks of an optimizer.
 
-    def _backend_update_step(self, grads, trainable_variables, learning_rate):
-        del learning_rate
-        if self._now.given is None:
+        Args:
+            gradients: Arrays by the id of the variable. A variable without a
+                gradient stays as it is.
+        """
+        loss = extra.given_loss()
+        if loss is None:
             self._check_needs(self._bridge)
-        gradient_of = {
-            id(v): g for v, g in zip(trainable_variables, grads, strict=True)
-        }
-        gradients = [gradient_of.get(id(v)) for v in self._bridge.variables]
-        self._bridge.step(gradients, self._now.given)
+        ordered = [gradients.get(id(v)) for v in self._bridge.variables]
+        self._bridge.step(ordered, loss)
 
     @property
-    def learning_rate(self):
+    def learning_rate(self) -> Any:
         """The learning rate, where the transformation shows it.
 
-        It can be set where the state holds it: `OptaxOptimizer` made from a
-        function, or `optax.inject_hyperparams`. Of a schedule it is the rate
-        of the next update, as Keras has it; of one that only the state of
-        `optax.inject_hyperparams` knows, that of the last.
+        It can be set where the state holds it: in an `OptaxOptimizer` made
+        from a function, or with `optax.inject_hyperparams`. A schedule shows
+        the rate of the next update, as in Keras. A schedule that only the
+        state of `optax.inject_hyperparams` knows shows the rate of the last.
         """
-        if self._now.applying:
-            return None
-        scheduled = callable(self._source.learning_rate)
-        rate = None if scheduled else self._rate_in_state()
-        if rate is None:
-            rate = self._now.pending_rate
-        if rate is None:
-            rate = self._source.rate_at(self._updates())
-        if rate is None:
-            raise ValueError(
-                "The learning rate of this optax transformation cannot be "
-                f"read. Received: {self._source.given}. {SETTABLE_RATE}"
-            )
-        return rate
+        # Keras hands it to our update, which ignores it: where it cannot be
+        # read, there is no reason to raise.
+        return None if self.is_applying else self._rate.read()
 
     @learning_rate.setter
-    def learning_rate(self, learning_rate):
-        slots = None if self._bridge is None else self._bridge.slots
-        self._source.check_settable(learning_rate, slots)
-        if slots is None:
-            self._now.pending_rate = learning_rate
-        else:
-            self._rate_in_state().assign(learning_rate)
+    def learning_rate(self, learning_rate: Any) -> None:
+        self._rate.set(learning_rate)
 
-    def get_config(self):
-        """The constructor's arguments, the transformation as it was made.
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments.
 
         A transformation made by optax itself is a closure, which no file can
         hold; make it with `from keras_jax_ext import optax`.
@@ -202,21 +177,27 @@ class OptaxOptimizer(keras.optimizers.Optimizer):
         return config
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
-        """Make an optimizer from `get_config`.
+    def from_config(
+        cls,
+        config: dict[str, Any],
+        custom_objects: Mapping[str, Any] | None = None,
+    ) -> "OptaxOptimizer":
+        """Make an optimizer from a config.
 
         Args:
-            config: Dict from `get_config`.
+            config: Dict, from `get_config`.
             custom_objects: Dict that may hold `"optax_tx"`, a transformation
                 for a file that could not keep it. Defaults to `None`.
         """
         optimizer = cls(**from_file(dict(config), custom_objects))
-        # The file of an extended model is read as a stock one, whose state
-        # must be built before `kje.extend` can give the loss.
+        # The file of an extended model is read as a stock model. Its state is
+        # built before the user calls `kje.extend`, which gives the loss.
         optimizer.expect_loss()
         return optimizer
 
-    def check_model(self, variables, *, whole):
+    def check_model(
+        self, variables: Sequence[keras.Variable], *, whole: bool
+    ) -> None:
         """Raise if this optimizer was built for other variables.
 
         Args:
@@ -226,7 +207,7 @@ class OptaxOptimizer(keras.optimizers.Optimizer):
         if not self.built:
             return
         given = {id(v): v.path for v in variables}
-        own = {id(v): v.path for v in self._trainable_variables}
+        own = {id(v): v.path for v in self.trained_variables}
         strange = own.keys() - given.keys()
         if whole:
             strange |= given.keys() - own.keys()
@@ -239,8 +220,13 @@ class OptaxOptimizer(keras.optimizers.Optimizer):
                 f"in {paths[:5]}. Pass a new optimizer to `compile`."
             )
 
-    def refuse_functions(self, situation, fix):
-        """Raise if an update evaluates the loss, which `situation` changes."""
+    def refuse_functions(self, situation: str, fix: str) -> None:
+        """Raise if an update evaluates the loss.
+
+        Args:
+            situation: What makes the loss another than the step's, in words.
+            fix: What to do instead, a sentence.
+        """
         if self._bridge is not None and self._bridge.needs_functions:
             raise ValueError(
                 "An optax transformation that evaluates the loss itself, as "
@@ -248,48 +234,30 @@ class OptaxOptimizer(keras.optimizers.Optimizer):
                 f"transformation={self._source.given}. {fix}"
             )
 
-    def evaluation_weights(self):
-        """Pairs of a variable and the value to evaluate it with, if other."""
+    def evaluation_weights(self) -> list[tuple[Any, Any]]:
+        """Return what to evaluate with, where that is not what is trained.
+
+        Returns:
+            List of pairs of a variable and its value.
+        """
         if self._bridge is None or not self._bridge.has_evaluation_weights:
             return []
         return self._bridge.evaluation_weights()
 
-    def expect_loss(self):
-        """Note that the train step will run within `given_loss`."""
-        self._now.loss_is_given = True
+    def expect_loss(self) -> None:
+        """Note that every train step will give its loss, by `extra.giving`."""
+        self._expects_loss = True
 
     @property
-    def needs_loss(self):
+    def needs_loss(self) -> tuple[str, ...]:
         """Names of the extra arguments that the transformation is given."""
         return () if self._bridge is None else self._bridge.uses
 
-    @contextlib.contextmanager
-    def given_loss(self, given):
-        """Have the loss of a train step at hand for the extra arguments."""
-        self._now.given = given
-        try:
-            yield
-        finally:
-            self._now.given = None
 
-    def _updates(self):
-        """How often the transformation updated: not every step need do so."""
-        if self._bridge is None:
-            return 0
-        counts = self._bridge.slots.find("count")
-        return counts[-1].value if counts else None
+def custom_objects(optimizer: Any) -> dict[str, Any]:
+    """Return the `custom_objects` that a copy of a model is read with.
 
-    def _rate_in_state(self):
-        if self._bridge is None:
-            return None
-        held = self._bridge.slots.find(*RATE)
-        return held[0] if len(held) == 1 else None
-
-
-def custom_objects(optimizer):
-    """What it takes to read a model again that was written with `optimizer`.
-
-    Of several transformations none can be told from the others.
+    Empty for several transformations, which one name cannot tell apart.
     """
     every = optax_optimizers(optimizer)
     if len(every) != 1:
@@ -297,8 +265,8 @@ def custom_objects(optimizer):
     return {"optax_tx": every[0]._source.transformation}
 
 
-def optax_optimizers(optimizer):
-    """The `OptaxOptimizer` instances within a Keras optimizer, or itself."""
+def optax_optimizers(optimizer: Any) -> list[OptaxOptimizer]:
+    """Return the `OptaxOptimizer`s that a Keras optimizer holds, or is."""
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     every = getattr(optimizer, "optimizers", [optimizer])
     return [each for each in every if isinstance(each, OptaxOptimizer)]

@@ -1,20 +1,22 @@
-"""Where a transformation and its learning rate come from."""
+"""How an optimizer was given its transformation, and how a file keeps that."""
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
-from keras_jax_ext._optax import recording, saving
-from keras_jax_ext._optax.bridge import is_transformation
+from keras_jax_ext._optax import saving
 from keras_jax_ext._optax.lazy import optax
+from keras_jax_ext._optax.transformation import (
+    Transformation,
+    is_transformation,
+)
 
 import jax
 import keras
 import numpy as np
 
-# Where `optax.inject_hyperparams` keeps it in its state.
-RATE = ("hyperparams", "learning_rate")
-SCHEDULED_RATE = ("hyperparams_states", "learning_rate", "count")
-SETTABLE_RATE = (
+# How to have a learning rate that can be read and set, for messages.
+SETTABLE = (
     "Give the function and its learning rate apart, "
     "`kje.optimizers.OptaxOptimizer(optax.adam, learning_rate=1e-3)`, or use "
     "`optax.inject_hyperparams(optax.adam)(learning_rate=1e-3)`."
@@ -22,27 +24,29 @@ SETTABLE_RATE = (
 
 
 def _number(value):
-    """A float for what is one number, else `value` as it is."""
+    """Return one number as a float, anything else as it is."""
     numbers = (int, float, np.number, np.ndarray, jax.Array)
     if isinstance(value, numbers) and np.ndim(value) == 0:
-        # An integer in the state would truncate what is set later.
+        # An integer in the state would truncate a rate that is set later.
         return float(value)
     return value
 
 
-class _Held(str):
-    """Why a file cannot hold a transformation; a config in memory can.
+class _ReasonWithTransformation(str):
+    """Why a file cannot hold a transformation, and the transformation itself.
 
-    Keras passes strings on as they are, so that `clone_model` and
-    `compile_from_config` find the transformation. A file gets the text.
+    A config that stays in memory keeps the object: Keras copies strings as
+    they are, so that `from_file` below unpacks the transformation again in
+    `clone_model`, `compile_from_config` and `from_config`. A file keeps the
+    text alone.
     """
 
     transformation: Any
 
     def __new__(cls, reason, transformation):
-        held = super().__new__(cls, reason)
-        held.transformation = transformation
-        return held
+        text = super().__new__(cls, reason)
+        text.transformation = transformation
+        return text
 
     def __deepcopy__(self, memo):
         return self
@@ -52,12 +56,31 @@ class _Held(str):
 
 
 class Source:
-    """A transformation as given: itself, or a function with its arguments."""
+    """A transformation as given: itself, or a function with its arguments.
 
-    def __init__(self, transformation, learning_rate, arguments):
+    Args:
+        transformation: The transformation, or the function that makes it.
+        learning_rate: Number or schedule for the function, or `None`.
+        arguments: The other arguments of the function, by name.
+
+    Attributes:
+        given: What was given as `transformation`.
+        transformation: What that is, or makes.
+        learning_rate: The number or schedule that the function was called
+            with; `None` for a transformation, or for a function without one.
+        arguments: As given.
+    """
+
+    def __init__(
+        self,
+        transformation: Any,
+        learning_rate: Any,
+        arguments: Mapping[str, Any],
+    ) -> None:
         self.given = transformation
         self.learning_rate = None
         self.arguments = arguments
+        self.transformation: Transformation
         if is_transformation(transformation):
             self._refuse_arguments(learning_rate)
             self.transformation = transformation
@@ -71,7 +94,8 @@ class Source:
             )
 
     @property
-    def is_function(self):
+    def is_function(self) -> bool:
+        """Whether a function was given, and not what it makes."""
         return self.given is not self.transformation
 
     def _refuse_arguments(self, learning_rate):
@@ -80,7 +104,7 @@ class Source:
             received["learning_rate"] = learning_rate
         if not received:
             return
-        fix = SETTABLE_RATE
+        fix = SETTABLE
         if "weight_decay" in received:
             fix = (
                 "Weight decay is a part of the transformation: use "
@@ -93,7 +117,7 @@ class Source:
         )
 
     def _make(self, learning_rate):
-        """Call the function, with its learning rate in the state."""
+        """Call the function so that its learning rate is in the state."""
         signature = inspect.signature(self.given)
         given = dict(self.arguments)
         if learning_rate is not None:
@@ -120,21 +144,8 @@ class Source:
             f"Received: {made!r} (of type {type(made)})."
         )
 
-    def rate_at(self, count):
-        """The learning rate as given, after `count` updates, if known."""
-        rate = self._given_rate()
-        if callable(rate):
-            return None if count is None else rate(count)
-        return rate
-
-    def _given_rate(self):
-        if self.learning_rate is not None:
-            return self.learning_rate
-        rates = recording.learning_rates(recording.recipe_of(self.given))
-        return rates[0] if len(rates) == 1 else None
-
-    def get_config(self):
-        """What a file keeps, as far as a file can."""
+    def get_config(self) -> dict[str, Any]:
+        """Return the entries of a config, as far as a file can hold them."""
         try:
             given = {k: saving.encode(v) for k, v in self.arguments.items()}
             if self.is_function:
@@ -149,33 +160,22 @@ class Source:
         except saving.CannotSaveError as e:
             return {
                 "transformation": None,
-                "reason": _Held(str(e), self.transformation),
+                "reason": _ReasonWithTransformation(
+                    str(e), self.transformation
+                ),
             }
 
-    def check_settable(self, learning_rate, slots=None):
-        """Raise if a learning rate cannot be set to `learning_rate`."""
-        if callable(learning_rate):
-            why, fix = "to a schedule", "Give the schedule to the constructor."
-        elif callable(self._given_rate()) or (
-            slots is not None and slots.find(*SCHEDULED_RATE)
-        ):
-            why = "of a schedule"
-            fix = f"Give a number in its place. {SETTABLE_RATE}"
-        elif slots is not None and len(slots.find(*RATE)) > 1:
-            why, fix = "of several", "Assign to `optimizer.variables`."
-        elif slots is not None and not slots.find(*RATE):
-            why, fix = "that is a constant", SETTABLE_RATE
-        else:
-            return
-        raise ValueError(
-            f"The learning rate of this optimizer, {why}, cannot be set. "
-            f"Received: learning_rate={learning_rate}, "
-            f"transformation={self.given}. {fix}"
-        )
 
+def from_file(
+    config: dict[str, Any], custom_objects: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return the arguments that make an `OptaxOptimizer`.
 
-def from_file(config, custom_objects=None):
-    """The arguments that make an `OptaxOptimizer`, from `get_config`."""
+    Args:
+        config: From `get_config`. It is changed.
+        custom_objects: May hold the transformation, as `"optax_tx"`. Defaults
+            to `None`.
+    """
     reason = config.pop("reason", None)
     transformation = _entry(config, "transformation")
     if transformation is None:
@@ -184,7 +184,8 @@ def from_file(config, custom_objects=None):
     given = _arguments(_entry(config, "arguments"))
     del config["arguments"]
     if config.keys() & given.keys():
-        # One of the file's own could take the place of what was checked.
+        # An argument with the name of an entry would replace the entry, which
+        # was checked.
         raise saving.refusal("the optimizer's as arguments", given)
     config["transformation"] = saving.decode_maker(transformation, given)
     config["learning_rate"] = saving.decode(_entry(config, "learning_rate"))
@@ -201,7 +202,7 @@ def _entry(config, name):
 
 
 def _arguments(config):
-    """The JSON of arguments by name, from `{"dict": [[name, JSON], ...]}`."""
+    """Return the arguments by name, from `{"dict": [[name, JSON], ...]}`."""
     pairs: Any = config.get("dict") if isinstance(config, dict) else None
     fits = isinstance(pairs, list) and all(
         isinstance(p, (list, tuple)) and len(p) == 2 and isinstance(p[0], str)
@@ -216,7 +217,7 @@ def _arguments(config):
 
 
 def _asked_for(reason, custom_objects):
-    """The transformation for a config without one."""
+    """Return the transformation for a config that does not describe one."""
     given = keras.saving.get_registered_object("optax_tx", custom_objects)
     if given is None:
         given = getattr(reason, "transformation", None)
@@ -227,7 +228,7 @@ def _asked_for(reason, custom_objects):
             '`custom_objects={"optax_tx": transformation}`.'
         )
     if not is_transformation(given):
-        # A function would be called without the arguments it had.
+        # A function would be called without the arguments it was given then.
         raise TypeError(
             "`optax_tx` must be the transformation itself, made with the "
             f"arguments that it had. Received: {given!r} (of type "

@@ -208,7 +208,7 @@ def test_a_failed_fit_leaves_no_finder(make, error):
     x[5] = np.nan
     history = model.fit(x, x, epochs=3, verbose=0).history
     assert np.isnan(history["loss"]).tolist() == [True] * 3
-    left = {"call", "train_step", "make_train_function", "_watch"}
+    left = {"call", "train_step", "make_train_function", "_step_patches"}
     for owner in (model, *model.layers):
         assert not left & {*vars(owner)}
     assert "stateless_apply" not in vars(model.optimizer)
@@ -222,7 +222,7 @@ def test_two_finders_find_one_error():
     with pytest.raises(FloatingPointError, match="step 2 of epoch 1"):
         model.fit(x, x, 4, verbose=0, shuffle=False, callbacks=finders)
     model.fit(data(), data(), verbose=0, callbacks=finders)
-    assert not {"train_step", "call", "_watch"} & {*vars(model)}
+    assert not {"train_step", "call", "_step_patches"} & {*vars(model)}
 
 
 def test_a_finder_goes_on_with_another_model():
@@ -233,4 +233,4 @@ def test_a_finder_goes_on_with_another_model():
     with pytest.raises(FloatingPointError, match="step 1 of epoch 1"):
         other.fit(data(0), x, verbose=0, callbacks=[finder])
     for model in (one, other):
-        assert not {"train_step", "call", "_watch"} & {*vars(model)}
+        assert not {"train_step", "call", "_step_patches"} & {*vars(model)}

@@ -172,6 +172,25 @@ def test_at_the_build(make, match):
     model.fit(X, X[:, :1], verbose=0)
 
 
+@pytest.mark.parametrize("layers", [1, 12])
+@pytest.mark.parametrize("error", [ValueError, TypeError])
+def test_an_init_that_fails_runs_once(error, layers):
+    runs = []
+
+    def init(params):
+        runs.append(params)
+        raise error("no state")
+
+    transformation = optax.GradientTransformation(init, lambda g, s, p: (g, s))
+    variables = [keras.Variable([1.0], name=f"v_{i}") for i in range(layers)]
+    with pytest.raises(ValueError, match=r"`init` .* failed .*\(no state\)"):
+        OptaxOptimizer(transformation).build(variables)
+    # From ten numbered names on, JAX's own `ValueError` may mean that a mask
+    # by plain strings is in another order, so that both orders are tried.
+    both = error is ValueError and layers > 10
+    assert len(runs) == (2 if both else 1)
+
+
 def test_a_state_of_something_else_than_arrays():
     transformation = optax.GradientTransformation(
         lambda params: ("text",), lambda g, s, p=None: (g, s)

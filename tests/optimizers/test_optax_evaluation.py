@@ -1,5 +1,8 @@
 """Weights to evaluate with, of `schedule_free` and `lookahead`."""
 
+import logging
+import threading
+
 import keras_jax_ext as kje
 from keras_jax_ext._loop import modes, watching
 
@@ -221,3 +224,29 @@ def test_only_the_hooks_that_the_callback_uses_are_there():
         callbacks=[kje.callbacks.EvaluationWeights(lambdas)],
     )
     assert called == [0, 1]
+
+
+def test_only_the_warning_of_our_own_lookahead_is_silent(caplog):
+    warning = "`params` has no attribute `fast`, says "
+    logger = logging.getLogger("absl")
+
+    def init(params):
+        logger.warning(warning + "this thread")
+        other = threading.Thread(
+            target=logger.warning, args=[warning + "another thread"]
+        )
+        other.start()
+        other.join()
+        return ()
+
+    logs = optax.GradientTransformation(init, lambda g, s, p=None: (g, s))
+    with caplog.at_level(logging.WARNING, "absl"):
+        logger.addHandler(caplog.handler)
+        try:
+            for each in (optax.lookahead(optax.sgd(0.1), 4, 0.5), logs):
+                optimizer = kje.optimizers.OptaxOptimizer(each)
+                optimizer.build([keras.Variable([1.0])])
+        finally:
+            logger.removeHandler(caplog.handler)
+    texts = {record.getMessage() for record in caplog.records}
+    assert texts == {warning + "another thread"}

@@ -1,5 +1,7 @@
 """`learning_rate`: the true value, or an error that names the fix."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import keras_jax_ext as kje
 from keras_jax_ext import optax
 from keras_jax_ext.optimizers import OptaxOptimizer
@@ -175,3 +177,27 @@ def test_a_rate_that_cannot_be_set_fails_the_build_and_nothing_else():
     with pytest.raises(ValueError, match="that is a constant"):
         optimizer.build([keras.Variable([1.0])])
     assert not optimizer.built
+
+
+def test_another_thread_reads_it_while_an_update_runs():
+    seen = []
+
+    def update(updates, state, params=None):
+        with ThreadPoolExecutor(1) as other:
+            read = other.submit(getattr, optimizer, "learning_rate")
+            seen.append((optimizer.learning_rate, read.result()))
+        return updates, state
+
+    looks = raw.GradientTransformation(lambda params: (), update)
+    optimizer = OptaxOptimizer(
+        lambda learning_rate: raw.chain(raw.sgd(learning_rate), looks),
+        learning_rate=0.5,
+    )
+    variable = keras.Variable([1.0])
+    optimizer.build([variable])
+    seen.clear()  # the build probes `update`
+    optimizer.apply([np.ones(1, "float32")], [variable])
+    # Keras's own reading goes to an update that ignores it.
+    ((in_update, in_thread),) = seen
+    assert in_update is None
+    assert float(in_thread) == 0.5

@@ -1,0 +1,53 @@
+"""What an optimizer needs that updates all of its variables at once.
+
+Replaced by: a public method of an optimizer that is given every gradient.
+"""
+
+import contextvars
+from typing import Any
+
+import keras
+
+# The optimizer whose gradients Keras applies now, in this thread.
+_applied: contextvars.ContextVar[Any] = contextvars.ContextVar(
+    "applied", default=None
+)
+
+
+class UpdatesAtOnce(keras.optimizers.Optimizer):
+    """An optimizer whose `update_at_once` gets the gradients of a whole step.
+
+    The public method to override, `update_step`, gets one variable at a time.
+    """
+
+    def update_at_once(self, gradients: dict[int, Any]) -> None:
+        """Update the variables, given gradients by the id of the variable."""
+        raise NotImplementedError
+
+    @property
+    def is_applying(self) -> bool:
+        """Whether Keras applies gradients now.
+
+        It then reads `learning_rate`, to hand it to an update that ignores it.
+        """
+        return _applied.get() is self
+
+    @property
+    def trained_variables(self) -> list[Any]:
+        """The variables that the optimizer was built for."""
+        # Private; replaced by: a public list of them.
+        return list(self._trainable_variables)
+
+    # The two steps of `apply` that a backend may override. Only the second one
+    # gets every gradient, and only after the first one has read the rate.
+
+    def _backend_apply_gradients(self, grads, trainable_variables):
+        token = _applied.set(self)
+        try:
+            super()._backend_apply_gradients(grads, trainable_variables)
+        finally:
+            _applied.reset(token)
+
+    def _backend_update_step(self, grads, trainable_variables, learning_rate):
+        pairs = zip(trainable_variables, grads, strict=True)
+        self.update_at_once({id(variable): grad for variable, grad in pairs})
