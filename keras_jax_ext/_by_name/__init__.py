@@ -1,0 +1,1 @@
+"""Arguments, parts of structures and config entries, found by their names."""

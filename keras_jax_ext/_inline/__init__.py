@@ -1,0 +1,1 @@
+"""Layers that are declared in `call`: found again at each call, by name."""

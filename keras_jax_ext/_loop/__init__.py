@@ -1,0 +1,1 @@
+"""Many steps in one program: the data, the executions, the callbacks."""

@@ -1,0 +1,1 @@
+"""Models in files: what is written, and that every array has a taker."""

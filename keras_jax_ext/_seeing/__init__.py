@@ -1,0 +1,1 @@
+"""What layers say of themselves: calls, reported values, the summary."""

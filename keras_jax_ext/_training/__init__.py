@@ -1,0 +1,1 @@
+"""What a model does between `compile` and its `History`."""

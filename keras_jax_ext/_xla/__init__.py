@@ -1,0 +1,1 @@
+"""All that knows jaxprs, primitives and options of XLA's compiler."""
