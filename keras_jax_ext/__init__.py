@@ -11,13 +11,16 @@ from keras_jax_ext import layers, losses, metrics, models, optimizers
 from keras_jax_ext._inline.scope import inline
 from keras_jax_ext.layers import Layer
 from keras_jax_ext.models import Model, Sequential, extend
+from keras_jax_ext.transforms import assign, functional
 
 __all__ = [
     "Layer",
     "Model",
     "Sequential",
+    "assign",
     "callbacks",
     "extend",
+    "functional",
     "inline",
     "layers",
     "losses",

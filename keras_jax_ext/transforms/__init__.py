@@ -1,0 +1,5 @@
+"""JAX's transformations on Keras models."""
+
+from keras_jax_ext.transforms.functional import Apply, assign, functional
+
+__all__ = ["Apply", "assign", "functional"]
