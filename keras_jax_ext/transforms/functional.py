@@ -89,7 +89,7 @@ class Apply:
     model in training mode. Both are pure: no variable of the model changes.
     """
 
-    def __init__(self, model: keras.Model, paths: Paths):
+    def __init__(self, model: keras.Model, paths: Paths) -> None:
         self._owner = model
         self._paths = paths
         # By the kind of a call, paths of the seeds that its outputs need.
