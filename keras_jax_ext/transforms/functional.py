@@ -3,7 +3,7 @@
 from collections.abc import Hashable
 from typing import Any
 
-from keras_jax_ext._xla import traces
+from keras_jax_ext._xla import purity
 from keras_jax_ext.transforms.variables import Paths, nested
 
 import jax
@@ -235,8 +235,8 @@ class Apply:
             jax.ShapeDtypeStruct(leaves[i].shape, leaves[i].dtype)
             for i in places
         ]
-        first, second = (traces.trace(compute, shapes) for _ in range(2))
-        if not traces.same(first, second):
+        first, second = (purity.trace(compute, shapes) for _ in range(2))
+        if not purity.same(first, second):
             raise ValueError(
                 "A function of JAX's keeps no state in Python: each trace "
                 "would be another function. Received: "
@@ -245,7 +245,7 @@ class Apply:
                 "Keep the state in a variable, `self.add_weight(..., "
                 "trainable=False)`, and draw from a `SeedGenerator`."
             )
-        used = dict(zip(places, traces.used_inputs(first), strict=True))
+        used = dict(zip(places, purity.used_inputs(first), strict=True))
         seeds = enumerate(sorted(self._paths.seeds), len(values))
         self._needs[kind] = [path for place, path in seeds if used[place]]
         return self._needs[kind]

@@ -1,4 +1,4 @@
-"""What two traces of a function say about it."""
+"""Whether a function is pure: what two of its traces say."""
 
 import re
 from collections.abc import Callable, Sequence
