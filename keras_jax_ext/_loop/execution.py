@@ -12,7 +12,7 @@ from typing import Any
 
 from keras_jax_ext import _keras
 from keras_jax_ext._loop.batches import Cursor, Span
-from keras_jax_ext._loop.epochs import Epochs
+from keras_jax_ext._loop.epoch_steps import Epochs
 from keras_jax_ext._loop.interrupts import Interrupts
 from keras_jax_ext._loop.memo import Pace, memo
 from keras_jax_ext._loop.metrics import reset_values

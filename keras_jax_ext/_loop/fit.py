@@ -6,7 +6,7 @@ from typing import Any
 
 from keras_jax_ext import _keras
 from keras_jax_ext._loop import validation
-from keras_jax_ext._loop.epochs import Epochs
+from keras_jax_ext._loop.epoch_steps import Epochs
 from keras_jax_ext._loop.execution import Executor, joined
 from keras_jax_ext._loop.memo import tell
 from keras_jax_ext._loop.metrics import epoch_logs, steps_log_metrics

@@ -13,7 +13,7 @@ from keras_jax_ext._loop.arrays import (
 )
 from keras_jax_ext._loop.batches import Cursor
 from keras_jax_ext._loop.device import fits
-from keras_jax_ext._loop.epochs import Epochs
+from keras_jax_ext._loop.epoch_steps import Epochs
 from keras_jax_ext._loop.execution import Executor
 from keras_jax_ext._loop.memo import memo, tell
 from keras_jax_ext._loop.modes import TRAIN

@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 from keras_jax_ext import _keras
-from keras_jax_ext._loop.fusing import fuses
+from keras_jax_ext._loop.fallback import fuses
 from keras_jax_ext._loop.memo import memo
 from keras_jax_ext._loop.modes import TEST
 from keras_jax_ext._loop.source import Source

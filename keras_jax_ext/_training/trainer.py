@@ -7,7 +7,7 @@ from typing import Any
 
 from keras_jax_ext import _keras, optimizers
 from keras_jax_ext._loop import fit as loop
-from keras_jax_ext._loop.fusing import fuses
+from keras_jax_ext._loop.fallback import fuses
 from keras_jax_ext._loop.memo import memo
 from keras_jax_ext._loop.modes import PREDICT, TEST, TRAIN, Mode
 from keras_jax_ext._loop.source import Source

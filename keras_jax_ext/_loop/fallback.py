@@ -1,4 +1,4 @@
-"""Whether a call can run many steps in one program."""
+"""When Keras's own loop runs in place of the compiled one, and why."""
 
 import inspect
 from typing import Any
