@@ -42,6 +42,12 @@ def test_lbfgs(tmp_path, capsys):
     assert (tmp_path / "lbfgs.png").exists()
 
 
+def test_error_band(tmp_path):
+    near, far = load("error_band").main(["--quick", "--out", str(tmp_path)])
+    assert 0 < near < 0.1 < far
+    assert (tmp_path / "error_band.png").exists()
+
+
 def test_fine_tuning(tmp_path, capsys):
     load("fine_tuning").main(["--quick", "--out", str(tmp_path)])
     printed = capsys.readouterr().out
