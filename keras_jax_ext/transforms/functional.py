@@ -68,7 +68,9 @@ def assign(model: keras.Model, variables: dict[str, Any]) -> None:
     Example:
 
     ```python
-    kje.assign(model, {**variables, "params": params})
+    _, variables = kje.functional(model, x[:1])
+    halved = jax.tree.map(lambda a: 0.5 * a, variables["params"])
+    kje.assign(model, {**variables, "params": halved})
     ```
 
     Args:
