@@ -11,7 +11,12 @@ from keras_jax_ext import layers, losses, metrics, models, optimizers
 from keras_jax_ext._inline.scope import inline
 from keras_jax_ext.layers import Layer
 from keras_jax_ext.models import Model, Sequential, extend
-from keras_jax_ext.transforms import assign, functional
+from keras_jax_ext.transforms import (
+    assign,
+    derivative,
+    derivatives,
+    functional,
+)
 
 __all__ = [
     "Layer",
@@ -19,6 +24,8 @@ __all__ = [
     "Sequential",
     "assign",
     "callbacks",
+    "derivative",
+    "derivatives",
     "extend",
     "functional",
     "inline",

@@ -14,6 +14,7 @@ NAMES = (
     "training",
     "parameters",
     "states",
+    "apply",
 )
 # These may be absent when asked for; any other must be there.
 _OPTIONAL = ("sample_weight", "class_weight")

@@ -6,12 +6,13 @@ from typing import Any
 from keras_jax_ext import _keras
 from keras_jax_ext._by_name import structures
 from keras_jax_ext._by_name.binding import Binding
+from keras_jax_ext._by_name.naming import take_name
 from keras_jax_ext._seeing import reports
 from keras_jax_ext._training import step as steps
-from keras_jax_ext._training.specs import unique
 from keras_jax_ext._training.step import Step
 from keras_jax_ext.losses import Loss
 from keras_jax_ext.metrics import Metric
+from keras_jax_ext.transforms.functional import bound
 
 import keras
 
@@ -117,7 +118,20 @@ class Objective:
             "sample_weight": sample_weight,
             "class_weight": self.class_weight if weighed else None,
             "training": step.training,
+            "apply": self._apply(step) if "apply" in self.names else None,
         }
+
+    def _apply(self, step):
+        """The model as a function of inputs, with the values of this step."""
+        call = bound(self.model, step.training)
+
+        def apply(*args, **kwargs):
+            # Values that layers report there belong to no step, and may be
+            # tracers of a derivative.
+            with reports.collecting():
+                return call(*args, **kwargs)
+
+        return apply
 
     def __call__(self, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         step = steps.current(self) or Step()
@@ -204,16 +218,16 @@ class Objective:
         taken = {m.name for m in self.model.metrics}
         taken.update(_keras.stock_metric_names(self.model))
         for metric, _ in self.own_metrics:
-            metric.name = unique(metric.name, taken)
+            metric.name = take_name(metric.name, taken)
         alone = len(parts) == 1 and not any("/" in name for name in parts)
         if not alone or (self.stock and self.stock.metrics and self.losses):
             self._trackers = {
-                name: keras.metrics.Mean(name=unique(name, taken))
+                name: keras.metrics.Mean(name=take_name(name, taken))
                 for name in parts
             }
         for layer in _layers(self.model):
             for name in reports.names(layer) if _reports(layer) else ():
-                mean = keras.metrics.Mean(name=unique(name, taken))
+                mean = keras.metrics.Mean(name=take_name(name, taken))
                 self._reported[id(layer), name] = mean
         if self.own_metrics and _keras.in_symbolic_scope():
             self.update_metrics(given)
@@ -283,7 +297,7 @@ def by_path(
         values = held[group] if held else [v.value for v in variables]
         taken: set[str] = set()
         given[group] = {
-            unique(v.path, taken): value
+            take_name(v.path, taken): value
             for v, value in zip(variables, values, strict=True)
         }
     return given

@@ -7,7 +7,7 @@ from keras_jax_ext._by_name.binding import (
     Binding,
     takes_labels_and_outputs,
 )
-from keras_jax_ext._by_name.naming import free_name
+from keras_jax_ext._by_name.naming import take_name
 from keras_jax_ext.losses import Loss
 from keras_jax_ext.metrics import Function, Metric, On
 
@@ -116,7 +116,7 @@ def split_losses(
                     continue
                 leaf = Loss(leaf)
             name = leaf.name.removesuffix("_loss") + "_loss"
-            name = unique("/".join([*path, name]), taken)
+            name = take_name("/".join([*path, name]), taken)
             ours.append((name, leaf, leaf.binding()))
     inside = any(_has_ours(s) and not isinstance(s, Loss) for s in top)
     if len(stock) > 1 or (stock and inside and not _is_flat(top)):
@@ -173,18 +173,6 @@ def split_metrics(spec: Any, weighted: bool) -> tuple[Any, list[Metric]]:
     return stock or None, ours
 
 
-def unique(name: str, taken: set[str]) -> str:
-    """Take `name`, or the first free one of `name_1`, `name_2`...
-
-    Args:
-        name: String.
-        taken: Names that are not free; the result is added.
-    """
-    free = free_name(name, taken)
-    taken.add(free)
-    return free
-
-
 def renamed(metrics: list[Metric]) -> list[Metric]:
     """Give repeated metrics the names that Keras gives repeated ones.
 
@@ -193,5 +181,5 @@ def renamed(metrics: list[Metric]) -> list[Metric]:
     """
     taken: set[str] = set()
     for metric in metrics:
-        metric.name = unique(metric.name, taken)
+        metric.name = take_name(metric.name, taken)
     return metrics

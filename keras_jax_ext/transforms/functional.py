@@ -1,6 +1,6 @@
 """A model as a pure function of its variables, for JAX's transformations."""
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 from keras_jax_ext._xla import purity
@@ -82,6 +82,27 @@ def assign(model: keras.Model, variables: dict[str, Any]) -> None:
     """
     for variable, value in Paths.of(model).pairs(variables):
         variable.assign(value)
+
+
+def bound(model: Any, training: bool) -> Callable[..., Any]:
+    """A model as a function of its inputs, of the values its variables have.
+
+    Within a step these are the values of the step. The function is pure, so
+    that JAX differentiates it by the inputs and by those values: whatever
+    `call` assigns is dropped, and each call draws the same random numbers.
+
+    Args:
+        model: A built model.
+        training: Boolean, the mode.
+    """
+    variables = [*model.trainable_variables, *model.non_trainable_variables]
+    pairs = [(variable, variable.value) for variable in variables]
+
+    def apply(*args, **kwargs):
+        with keras.StatelessScope(pairs, collect_losses=True):
+            return model(*args, training=training, **kwargs)
+
+    return apply
 
 
 class Apply:

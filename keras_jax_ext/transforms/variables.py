@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from keras_jax_ext import _keras
-from keras_jax_ext._training.specs import unique
+from keras_jax_ext._by_name.naming import take_name
 
 import keras
 
@@ -88,7 +88,7 @@ def _by_path(variables, own):
         first, _, rest = variable.path.partition("/")
         # Without its own name a model exchanges variables with others.
         short = rest if rest and first in own else variable.path
-        paths[unique(short, taken)] = variable
+        paths[take_name(short, taken)] = variable
     for path in paths:
         if any(other.startswith(f"{path}/") for other in paths):
             raise ValueError(
