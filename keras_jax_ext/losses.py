@@ -33,8 +33,8 @@ class Loss(keras.losses.Loss):
     """A loss that is given the model's whole output, and more by name.
 
     Write `call` with any of the arguments `x, y_true, y_pred, sample_weight,
-    class_weight, training, parameters, states`, or pass a function of them.
-    It returns a scalar, a tensor of values for each sample, or a dict of
+    class_weight, training, parameters, states, apply`, or pass a function of
+    them. It returns a scalar, a tensor of values for each sample, or a dict of
     these, whose entries are logged as parts and summed.
 
     Example:
