@@ -8,7 +8,7 @@ from keras_jax_ext import _keras
 from keras_jax_ext._by_name import structures
 from keras_jax_ext._seeing import reports
 from keras_jax_ext._training import step as steps
-from keras_jax_ext._training.objective import Objective, by_path
+from keras_jax_ext._training.objective import Objective
 from keras_jax_ext._training.specs import (
     Kept,
     renamed,
@@ -221,9 +221,9 @@ def computing_metrics(
     known = objective(model)
     if known and known.own_metrics and known.built:
         step = steps.current(known) or Step()
-        given = known.given(step, x, y, y_pred, sample_weight)
-        given.update(by_path(model, known.names, step))
-        known.update_metrics(given)
+        known.update_metrics(
+            known.given(step, x, y, y_pred, sample_weight, in_scope=False)
+        )
     try:
         yield
     except (ValueError, KeyError, TypeError) as error:

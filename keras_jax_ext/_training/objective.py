@@ -96,7 +96,14 @@ class Objective:
         return bool(self.losses or self.own_metrics)
 
     def given(
-        self, step: Step, x: Any, y: Any, y_pred: Any, sample_weight: Any
+        self,
+        step: Step,
+        x: Any,
+        y: Any,
+        y_pred: Any,
+        sample_weight: Any,
+        *,
+        in_scope: bool,
     ) -> dict[str, Any]:
         """The values that may be asked for, by name.
 
@@ -106,7 +113,11 @@ class Objective:
             y: Labels.
             y_pred: Structure of outputs.
             sample_weight: Weights, as Keras gives them.
+            in_scope: Boolean, whether the variables have the values that the
+                gradient is taken by. If not, the step holds their values.
         """
+        values = _values(self.model, None if in_scope else step)
+        names = self.names
         shares = self.shares_sample_weight
         if shares[step.training] or (shares[True] and step.is_building):
             sample_weight = next(iter(keras.tree.flatten(sample_weight)), None)
@@ -118,12 +129,13 @@ class Objective:
             "sample_weight": sample_weight,
             "class_weight": self.class_weight if weighed else None,
             "training": step.training,
-            "apply": self._apply(step) if "apply" in self.names else None,
+            "apply": self._apply(step, values) if "apply" in names else None,
+            **_by_path(self.model, names, values),
         }
 
-    def _apply(self, step):
+    def _apply(self, step, values):
         """The model as a function of inputs, with the values of this step."""
-        call = bound(self.model, step.training)
+        call = bound(self.model, step.training, [v for g in values for v in g])
 
         def apply(*args, **kwargs):
             # Values that layers report there belong to no step, and may be
@@ -135,9 +147,9 @@ class Objective:
 
     def __call__(self, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         step = steps.current(self) or Step()
-        given = self.given(step, step.x, y, y_pred, sample_weight)
-        # The variables have the values that the gradient is taken by.
-        given.update(by_path(self.model, self.names))
+        given = self.given(
+            step, step.x, y, y_pred, sample_weight, in_scope=True
+        )
         total, parts = None, {}
         if self.stock is not None:
             total, parts = self._stock_part(y, y_pred, sample_weight)
@@ -274,30 +286,26 @@ def _reports(layer):
     return isinstance(layer, reports.Reports)
 
 
-def by_path(
-    model: Any, names: set[str], step: Step | None = None
-) -> dict[str, dict[str, Any]]:
-    """`parameters` and `states` as dicts by path, where they are asked for.
+def _groups(model):
+    return model.trainable_variables, model.non_trainable_variables
 
-    Args:
-        model: The model.
-        names: Names that are asked for.
-        step: `Step` that holds the values. Defaults to `None`, the values of
-            the variables.
-    """
-    groups = {
-        "parameters": model.trainable_variables,
-        "states": model.non_trainable_variables,
-    }
-    held = {} if step is None or step.is_building else step._asdict()
+
+def _values(model, step):
+    """The values of both groups: those of a step, or the variables' own."""
+    if step is None or step.is_building:
+        return [[v.value for v in group] for group in _groups(model)]
+    return [step.parameters, step.states]
+
+
+def _by_path(model, names, values):
+    """`parameters` and `states` as dicts by path, where they are asked for."""
     given = {}
-    for group, variables in groups.items():
-        if group not in names:
-            continue
-        values = held[group] if held else [v.value for v in variables]
-        taken: set[str] = set()
-        given[group] = {
-            take_name(v.path, taken): value
-            for v, value in zip(variables, values, strict=True)
-        }
+    groups = zip(("parameters", "states"), _groups(model), values, strict=True)
+    for name, variables, group in groups:
+        if name in names:
+            taken: set[str] = set()
+            given[name] = {
+                take_name(v.path, taken): value
+                for v, value in zip(variables, group, strict=True)
+            }
     return given

@@ -1,6 +1,6 @@
 """A model as a pure function of its variables, for JAX's transformations."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 from keras_jax_ext._xla import purity
@@ -84,19 +84,22 @@ def assign(model: keras.Model, variables: dict[str, Any]) -> None:
         variable.assign(value)
 
 
-def bound(model: Any, training: bool) -> Callable[..., Any]:
-    """A model as a function of its inputs, of the values its variables have.
+def bound(
+    model: Any, training: bool, values: Sequence[Any]
+) -> Callable[..., Any]:
+    """A model as a function of its inputs alone.
 
-    Within a step these are the values of the step. The function is pure, so
-    that JAX differentiates it by the inputs and by those values: whatever
-    `call` assigns is dropped, and each call draws the same random numbers.
+    The function is pure, so that JAX differentiates it by the inputs and by
+    the values: whatever `call` assigns is dropped, and each call draws the
+    same random numbers.
 
     Args:
         model: A built model.
         training: Boolean, the mode.
+        values: Arrays for the trainable variables, and for the others.
     """
     variables = [*model.trainable_variables, *model.non_trainable_variables]
-    pairs = [(variable, variable.value) for variable in variables]
+    pairs = list(zip(variables, values, strict=True))
 
     def apply(*args, **kwargs):
         with keras.StatelessScope(pairs, collect_losses=True):

@@ -165,6 +165,19 @@ def test_a_step_changes_nothing_in_a_loss_that_applies_the_model(x):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
+def test_a_metric_applies_the_weights_that_made_the_outputs(x):
+    def gap(x, y_pred, apply):
+        return jnp.abs(apply(x) - y_pred)
+
+    model = network()
+    model.compile("sgd", "mse", metrics=[gap])
+    history = model.fit(x, x[:, :1], batch_size=4, epochs=3, verbose=0).history
+    np.testing.assert_allclose(history["gap"], 0, atol=1e-6)
+    assert history["loss"][-1] < history["loss"][0]
+    values = model.evaluate(x, x[:, :1], verbose=0, return_dict=True)
+    assert values["gap"] == pytest.approx(0, abs=1e-6)
+
+
 def test_it_infers_where_the_model_is_evaluated(x):
     def difference(x, y_pred, apply):
         return (apply(x) - y_pred) ** 2
