@@ -138,31 +138,3 @@ def compiled_step(function: Any) -> Any:
         if inspect.isfunction(inner):
             return compiled_step(inner)
     return None
-
-
-def restore_state(model: Any, state: Any, kind: str) -> bool:
-    """Give a model's variables the values from before a failed step.
-
-    Args:
-        model: The model whose step failed.
-        state: Lists of arrays, as the step received them.
-        kind: String, `"train"`, `"test"` or `"predict"`.
-
-    Returns:
-        Boolean, whether all values are still there.
-    """
-    groups = [model.trainable_variables, model.non_trainable_variables]
-    if kind == "train":
-        groups.append(model.optimizer.variables)
-    if kind != "predict":
-        groups.append(model.metrics_variables)
-    whole = True
-    for variables, values in zip(groups, state, strict=True):
-        for variable, value in zip(variables, values, strict=True):
-            if getattr(value, "is_deleted", lambda: False)():
-                whole = False
-            else:
-                variable._value = value
-    model._jax_state = None
-    model._jax_state_synced = True
-    return whole

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from keras_jax_ext import _keras
+from keras_jax_ext._loop.modes import Mode, state_variables
 from keras_jax_ext._xla.faults import LOST, calls_python, checks_values
 
 import jax
@@ -29,7 +30,7 @@ def last_good_state(model: Any) -> Iterator[None]:
 
 
 def guarded(
-    model: Any, function: Callable[..., Any], kind: str
+    model: Any, function: Callable[..., Any], mode: Mode
 ) -> Callable[..., Any]:
     """Wrap a step function so that a failing step keeps the variables.
 
@@ -38,7 +39,7 @@ def guarded(
     Args:
         model: The model that `function` steps.
         function: `f(state, iterator) -> (outputs, state)`.
-        kind: String, `"train"`, `"test"` or `"predict"`: whose state it is.
+        mode: `Mode`, whose state it is.
 
     Returns:
         A function of the same arguments.
@@ -71,11 +72,29 @@ def guarded(
         except StopIteration:
             raise
         except BaseException as error:
-            if not _keras.restore_state(model, kept, kind):
+            if not _restore(model, mode, kept):
                 error.add_note(LOST)
             raise
 
     return step
+
+
+def _restore(model, mode, state):
+    """Give the variables their values from before a failed step.
+
+    Returns:
+        Boolean, whether all values are still there.
+    """
+    whole = True
+    groups = zip(state_variables(model, mode), state, strict=True)
+    for variables, values in groups:
+        for variable, value in zip(variables, values, strict=True):
+            if getattr(value, "is_deleted", lambda: False)():
+                whole = False
+            else:
+                _keras.write(variable, value)
+    _keras.disown_state(model)
+    return whole
 
 
 @jax.jit

@@ -499,5 +499,5 @@ def _make(
     made = getattr(model, name)
     if made is before:
         return
-    setattr(model, name, guarded(model, made, mode.name))
+    setattr(model, name, guarded(model, made, mode))
     memo(model).forget(mode, inspect.unwrap(made))
