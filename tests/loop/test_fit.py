@@ -151,7 +151,8 @@ def test_predict_keeps_the_order_over_many_executions():
     )
 
 
-def test_a_step_is_traced_once_for_a_batch_size_and_not_again():
+def counting():
+    """A model, and a list of the shapes of batches that it is traced for."""
     traces = []
 
     class Counting(kje.Model):
@@ -159,7 +160,11 @@ def test_a_step_is_traced_once_for_a_batch_size_and_not_again():
             traces.append(data[0].shape)
             return super().train_step(state, data)
 
-    model = make(Counting)
+    return make(Counting), traces
+
+
+def test_a_step_is_traced_once_for_a_batch_size_and_not_again():
+    model, traces = counting()
     fit(model, epochs=3)
     fit(model, epochs=2)
     fit(model, x=X[:64], y=Y[:64])
@@ -559,14 +564,7 @@ def test_auto_is_not_written_to_files(tmp_path):
 
 
 def test_arrays_of_similar_length_share_a_program():
-    traces = []
-
-    class Counting(kje.Model):
-        def train_step(self, state, data):
-            traces.append(data[0].shape)
-            return super().train_step(state, data)
-
-    model = make(Counting)
+    model, traces = counting()
     for rows in (129, 130, 129, 131):
         fit(model, x=X[:rows], y=Y[:rows], epochs=1)
     # The step is traced for each size of batch, the last one's included.
