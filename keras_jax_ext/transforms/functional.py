@@ -113,6 +113,15 @@ class Apply:
 
     Made by `functional`. `apply(variables, x)` infers; `apply.train` runs the
     model in training mode. Both are pure: no variable of the model changes.
+
+    Example:
+
+    ```python
+    apply, variables = kje.functional(model, x[:1])
+    outputs = jax.jit(apply)(variables, x)
+    outputs, state = apply.train(variables, x, rng=jax.random.key(0))
+    variables = {**variables, "state": state}
+    ```
     """
 
     def __init__(self, model: keras.Model, paths: Paths) -> None:
