@@ -23,7 +23,7 @@ from pathlib import Path
 from unittest import mock
 
 from keras_jax_ext._loop.program import Program
-from keras_jax_ext._xla import cpu
+from keras_jax_ext._xla.options import compiler_options
 
 import fit
 import jax
@@ -141,7 +141,7 @@ def main(argv=None):
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--only", help="part of a row's title")
     options = parser.parse_args(argv)
-    print(f"compiler options of fit: {cpu.compiler_options()}")
+    print(f"compiler options of fit: {compiler_options(jax.default_backend())}")
     for title, work in fit.works().items():
         if options.only and options.only not in title:
             continue

@@ -24,9 +24,14 @@ LIMITS = (
 ALIGNMENT = 64
 
 
+def backend() -> str:
+    """The kind of the devices that programs run on: `"cpu"`, `"gpu"`..."""
+    return jax.default_backend()
+
+
 def is_cpu() -> bool:
     """Whether programs run on the CPU, in the memory of NumPy's arrays."""
-    return jax.default_backend() == "cpu"
+    return backend() == "cpu"
 
 
 def is_distributed() -> bool:

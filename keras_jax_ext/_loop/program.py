@@ -11,6 +11,7 @@ from keras_jax_ext._loop import device
 from keras_jax_ext._loop.batches import Span
 from keras_jax_ext._xla import cpu
 from keras_jax_ext._xla.faults import calls_python, checks_values
+from keras_jax_ext._xla.options import compiler_options
 
 import jax
 from jax import lax
@@ -178,8 +179,8 @@ class Program:
         options: dict[str, Any] = {"static_argnums": 5}
         if shardings is not None:
             options["out_shardings"] = (None, None, shardings)
-        elif device.is_cpu():
-            options["compiler_options"] = cpu.compiler_options()
+        else:
+            options["compiler_options"] = compiler_options(device.backend())
         self._keeping = jax.jit(self._run, **options)
         self._donating = jax.jit(self._run, donate_argnums=0, **options)
         self._calls_python: bool | None = None

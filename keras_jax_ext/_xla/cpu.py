@@ -1,6 +1,5 @@
-"""Makes a compiled loop fast on a CPU: compiler options, rewritten steps."""
+"""Rewrites a step so that XLA's CPU compiler makes it fast."""
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -9,30 +8,12 @@ from keras_jax_ext._xla.products import narrow_first
 
 import jax
 
-# XLA's default order of kernels keeps many of them ready at once. On a few
-# cores the order that needs least memory took up to 10% less time, since a
-# kernel then reads what was just written; and a quarter less while another
-# program ran.
-_OPTIONS: dict[str, str | bool] = {
-    "xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"
-}
-
 # Rewrite rules by primitive name. A rule takes an equation and returns an
 # equivalent, faster function of its operands, or `None` to leave it alone.
 _RULES: dict[str, Callable[[Any], Callable[..., Any] | None]] = {
     "conv_general_dilated": channels_last,
     "dot_general": narrow_first,
 }
-
-
-@functools.cache
-def compiler_options() -> dict[str, str | bool]:
-    """Options for XLA's compiler; none if this XLA does not know them."""
-    try:
-        jax.jit(lambda: 0).lower().compile(_OPTIONS)
-    except jax.errors.JaxRuntimeError:
-        return {}
-    return _OPTIONS
 
 
 def rewritten(function: Callable[..., Any]) -> Callable[..., Any]:
