@@ -2,8 +2,8 @@
 
     python benchmarks/gpu.py --json build/gpu.json
 
-The rows of `fit.py` and those of `models.py`, of several epochs a call, in
-float32 and in mixed_bfloat16: stock Keras at one step an execution and at several,
+The rows of `fit.py` and those of `models.py`, in float32 and in
+mixed_bfloat16: stock Keras at one step an execution and at several,
 `keras_jax_ext`, and the scan by hand where there is one. Then, from JAX's
 profiler, for the article's model: kernels a step, the time that they take, the
 time between them, and the bytes that come from the host.
