@@ -1,8 +1,10 @@
 """Rewrites a step so that XLA's CPU compiler makes it fast."""
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
+from keras_jax_ext._xla import siblings
 from keras_jax_ext._xla.convolutions import channels_last
 from keras_jax_ext._xla.products import narrow_first
 
@@ -47,7 +49,8 @@ def _rewrite(value):
         return value if _same(items, value) else type(value)(items)
     if not (hasattr(value, "jaxpr") and hasattr(value, "consts")):
         return value
-    equations = [_rewrite_equation(each) for each in value.jaxpr.eqns]
+    merged = siblings.merged(value.jaxpr, _called)
+    equations = [_rewrite_equation(each) for each in merged]
     if _same(equations, value.jaxpr.eqns):
         return value
     return value.replace(jaxpr=value.jaxpr.replace(eqns=equations))
@@ -57,14 +60,20 @@ def _rewrite_equation(equation):
     rule = _RULES.get(equation.primitive.name)
     function = rule and rule(equation)
     if function:
-        shapes = [v.aval for v in equation.invars]
-        (call,) = jax.make_jaxpr(jax.jit(function))(*shapes).jaxpr.eqns
-        return call.replace(invars=equation.invars, outvars=equation.outvars)
+        call = _called(function, equation.invars)
+        return call.replace(outvars=equation.outvars)
     params = {k: _rewrite(v) for k, v in equation.params.items()}
     if _same(params.values(), equation.params.values()):
         return equation
     return equation.replace(params=params)
 
 
+def _called(function, variables):
+    """The equation that calls a function of some variables."""
+    shapes = [v.aval for v in variables]
+    (call,) = jax.make_jaxpr(jax.jit(function))(*shapes).jaxpr.eqns
+    return call.replace(invars=list(variables))
+
+
 def _same(items, others):
-    return all(a is b for a, b in zip(items, others, strict=True))
+    return len(items) == len(others) and all(map(operator.is_, items, others))
