@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
 
 layers = keras.layers
 KEY = jax.random.key(3)
@@ -195,6 +196,36 @@ def test_grad_and_hessian(kind, case, x):
     assert hessian.shape == (1, 6, 1, 6)
     if kind != "mixed":
         assert_close(hessian, jnp.transpose(hessian, (2, 3, 0, 1)), 1e-3)
+
+
+def test_the_hessian_of_the_parameters(kind, case, x):
+    _, apply, variables = case
+    call = infer(kind, apply)
+    flat, structured = ravel_pytree(variables["params"])
+
+    def loss(flat):
+        params = {**variables, "params": structured(flat)}
+        return total(call(params, x)).astype("float32")
+
+    hessian = jax.jit(jax.hessian(loss))(flat)
+    assert hessian.shape == (flat.size, flat.size)
+    along = jax.jvp(jax.grad(loss), (flat,), (jnp.ones_like(flat),))[1]
+    tolerance = 0.1 if kind == "mixed" else 1e-3
+    assert float(jnp.abs(along).max()) > tolerance
+    assert_close(hessian.sum(1), along, tolerance)
+
+
+@pytest.mark.parametrize("impl", ["rbg", "threefry2x32"])
+def test_a_key_of_any_kind_draws(x, impl):
+    model = sequence(layers.Dropout(0.5))
+    apply, variables = kje.functional(model)
+
+    def drawn(seed):
+        key = jax.random.key(seed, impl=impl)
+        return np.asarray(apply.train(variables, x, rng=key)[0])
+
+    np.testing.assert_array_equal(drawn(0), drawn(0))
+    assert (drawn(0) != drawn(1)).any()
 
 
 def test_vmap_over_rows_and_over_variables(kind, case, x):
