@@ -75,6 +75,7 @@ from keras_jax_ext._keras.saving import (
     loader_of as loader_of,
     saved_shapes as saved_shapes,
     sign as sign,
+    weights_file as weights_file,
     write_class as write_class,
 )
 from keras_jax_ext._keras.structures import (
@@ -94,6 +95,7 @@ from keras_jax_ext._keras.trainer import (
     check_compiled as check_compiled,
     disown_state as disown_state,
     first_epoch as first_epoch,
+    forget_first_epoch as forget_first_epoch,
     forget_iterator as forget_iterator,
     forget_losses as forget_losses,
     held_state as held_state,

@@ -1,5 +1,6 @@
 """The arrays that Keras's saver writes for a model, and those of a file."""
 
+import io
 import json
 import os
 import zlib
@@ -147,6 +148,20 @@ def write_class(filepath: Any, cls: type) -> None:
         if config["class_name"] == cls.__name__:
             config["class_name"] = keras.saving.get_registered_name(cls)
             file.attrs["model_config"] = json.dumps(config).encode()
+
+
+def weights_file(model: keras.Model) -> memoryview:
+    """The bytes of the file that `save_weights` writes.
+
+    Args:
+        model: A built model.
+    """
+    memory = io.BytesIO()
+    # Private; replaced by: a public `save_weights` into a file object.
+    store = saving_lib.H5IOStore(memory, mode="w")
+    saving_lib._save_state(model, store, None, "", set())
+    store.close()
+    return memory.getbuffer()
 
 
 def sign(store: Any) -> None:

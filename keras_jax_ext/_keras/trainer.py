@@ -106,6 +106,14 @@ def first_epoch(model: Any, initial_epoch: int) -> int:
     return model._initial_epoch or initial_epoch
 
 
+def forget_first_epoch(model: Any) -> None:
+    """Forget the epoch that `BackupAndRestore` set for an earlier `fit`.
+
+    Keras never does: a later `fit` of fewer epochs would train nothing.
+    """
+    model._initial_epoch = None
+
+
 def in_order(model: Any, logs: dict[str, Any]) -> list[Any]:
     """Logs as a list in the order of the model's metrics."""
     return model._flatten_metrics_in_order(logs)

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from keras_jax_ext import _keras
 from keras_jax_ext._inline.declarations import declarations
-from keras_jax_ext._saving import files
+from keras_jax_ext._saving import atomic, files
 from keras_jax_ext.optimizers._optax_optimizer import optax_optimizers
 
 import keras
@@ -77,6 +77,8 @@ class Saved(_keras.Mixin):
     ) -> None:
         """As `keras.Model.save`; a model that has no weights yet is refused.
 
+        The old file is there until the new one is whole.
+
         Args:
             filepath: Path of the file.
             overwrite: As Keras.
@@ -89,7 +91,14 @@ class Saved(_keras.Mixin):
         """
         if not _keras.sublayers(self):  # with some, Keras itself warns
             self._check_declared("save")
-        super().save(filepath, overwrite, zipped, **kwargs)
+        if not atomic.can_replace(filepath, overwrite):
+            self._write_file(filepath, overwrite, zipped, **kwargs)
+            return
+        with atomic.replacing(filepath) as new:
+            self._write_file(new, overwrite, zipped, **kwargs)
+
+    def _write_file(self, filepath, *args, **kwargs):
+        super().save(filepath, *args, **kwargs)
         if vars(type(self)).get("_is_named_as_stock"):
             _keras.write_class(filepath, type(self))
 
@@ -101,6 +110,9 @@ class Saved(_keras.Mixin):
     ) -> None:
         """As `keras.Model.save_weights`; refused before the first use.
 
+        The old file is there until the new one is whole. A file in shards is
+        written as Keras does.
+
         Args:
             filepath: Path of the file.
             overwrite: As Keras.
@@ -110,7 +122,15 @@ class Saved(_keras.Mixin):
             ValueError: If the model has no weights yet.
         """
         self._check_declared("save_weights")
-        super().save_weights(filepath, overwrite, max_shard_size)
+        whole = self.built and max_shard_size is None
+        can = whole and atomic.can_replace(filepath, overwrite)
+        if not (can and os.fspath(filepath).endswith(".weights.h5")):
+            super().save_weights(filepath, overwrite, max_shard_size)
+            return
+        # In memory: on a full disk HDF5 would end the process.
+        content = _keras.weights_file(self)
+        with atomic.replacing(filepath) as new:
+            new.write_bytes(content)
 
     def load_weights(
         self,

@@ -183,6 +183,7 @@ class Trainer(_keras.TrainingMode):
         """
         arguments = {k: v for k, v in locals().items() if k in _FIT}
         _keras.check_compiled(self, "fit")
+        _keras.forget_first_epoch(self)
         compiling.note_shared_sample_weight(
             self, y, sample_weight, training=True
         )
