@@ -20,6 +20,7 @@ from keras.src.utils.python_utils import (
 )
 # ruff: isort: on
 
+from keras_jax_ext._keras.mixing import Mixin
 from keras_jax_ext._keras.reading import EpochIterator
 
 
@@ -164,3 +165,31 @@ def forget_losses(model: Any) -> None:
     The next step would otherwise add them to its own.
     """
     model._losses_override = []
+
+
+def rows_seen(model: Any) -> Any:
+    """The number of rows of this epoch so far, from the tracker of the loss."""
+    # Private; replaced by: a public tracker, or a number of the batch.
+    return model._loss_tracker.count.value
+
+
+class BuiltWithoutCall(Mixin):
+    """Mixin: a model whose outputs nobody asks for is built by its losses."""
+
+    @property
+    def needs_outputs(self) -> bool:
+        """Whether a loss or metric needs the outputs of the model."""
+        return True
+
+    # Private, the place where both loops build a model; replaced by: a public
+    # hook for it.
+    def _symbolic_build(self, *args, **kwargs):
+        if self.needs_outputs:
+            super()._symbolic_build(*args, **kwargs)
+            return
+        # Keras calls the model before its losses, which call its parts.
+        vars(self)["call"] = lambda *args, **kwargs: None
+        try:
+            super()._symbolic_build(*args, **kwargs)
+        finally:
+            del vars(self)["call"]
