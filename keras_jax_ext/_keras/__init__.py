@@ -96,7 +96,7 @@ from keras_jax_ext._keras.trainer import (
     build as build,
     cache_iterator as cache_iterator,
     cached_iterator as cached_iterator,
-    BuiltWithoutCall as BuiltWithoutCall,
+    BuiltByLosses as BuiltByLosses,
     check_compiled as check_compiled,
     disown_state as disown_state,
     first_epoch as first_epoch,

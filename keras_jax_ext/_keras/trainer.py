@@ -14,6 +14,10 @@ import keras
 # Whether a callback's hook is Keras's empty one. No public counterpart.
 from keras.src.utils import is_default as is_default
 
+# Runs a function on shapes alone, and makes the variables that it asks for.
+# No public counterpart.
+from keras.src import backend
+
 # Python floats from the logs of a step. No public counterpart.
 from keras.src.utils.python_utils import (
     pythonify_logs as pythonify_logs,
@@ -173,23 +177,47 @@ def rows_seen(model: Any) -> Any:
     return model._loss_tracker.count.value
 
 
-class BuiltWithoutCall(Mixin):
-    """Mixin: a model whose outputs nobody asks for is built by its losses."""
+class BuiltByLosses(Mixin):
+    """Mixin: a model whose outputs nobody asks for is not called to build it.
 
-    @property
-    def needs_outputs(self) -> bool:
-        """Whether a loss or metric needs the outputs of the model."""
-        return True
+    Keras calls the model before its losses. These may call parts of it alone,
+    on other inputs than `call` takes, and there may be no `call`.
+    """
+
+    def is_built_by_losses(self) -> bool:
+        """Whether losses are all that is left to build."""
+        return False
 
     # Private, the place where both loops build a model; replaced by: a public
     # hook for it.
-    def _symbolic_build(self, *args, **kwargs):
-        if self.needs_outputs:
-            super()._symbolic_build(*args, **kwargs)
-            return
-        # Keras calls the model before its losses, which call its parts.
-        vars(self)["call"] = lambda *args, **kwargs: None
-        try:
-            super()._symbolic_build(*args, **kwargs)
-        finally:
-            del vars(self)["call"]
+    def _symbolic_build(self, iterator=None, data_batch=None):
+        if self.is_built_by_losses():
+            if data_batch is None:
+                data_batch = _first_batch(iterator)
+            x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(
+                keras.tree.map_structure(_symbol, data_batch)
+            )
+            backend.compute_output_spec(
+                self.compute_loss,
+                x,
+                y,
+                None,
+                sample_weight=sample_weight,
+                training=False,
+            )
+            self.built = True
+        super()._symbolic_build(iterator=iterator, data_batch=data_batch)
+
+
+def _first_batch(iterator):
+    """Draw a batch, as Keras does where it builds a model."""
+    for _, _, data in iterator:
+        return data[0] if isinstance(data, (list, tuple)) else next(data)
+    raise ValueError("The data have no batch. Received: an empty source.")
+
+
+def _symbol(array):
+    if array is None:
+        return None
+    dtype = keras.backend.standardize_dtype(array.dtype)
+    return keras.KerasTensor(array.shape, dtype)

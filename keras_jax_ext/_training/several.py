@@ -96,10 +96,22 @@ class Updates(_keras.Several):
                     )
         if is_ready(model):
             changed(self.updates, model)
-            # Also where nothing calls it: an optimizer's state is then read
-            # from a file.
+            # Though nothing has called it: Keras reads an optimizer's state
+            # from the file of a built model only.
             model.built = True
         self._compiled = weakref.ref(model)
+
+    def calls(self, model: Any) -> bool:
+        """Whether the model is called, and not only its parts.
+
+        Args:
+            model: The model that is compiled with this.
+        """
+        known = _keras.compiled_loss(model)
+        asked = "y_pred" in known.names or _keras.has_stock_metrics(model)
+        # Else a call makes the variables.
+        needed = asked or not is_ready(model)
+        return needed and has_forward_pass(model)
 
     def changed(self) -> list[list[Pair]]:
         """The variables that each update changes, see `changed` below."""
@@ -272,26 +284,14 @@ def has_forward_pass(model: Any) -> bool:
     return type(model).call is not keras.Model.call
 
 
-def needs_outputs(model: Any) -> bool:
-    """Whether to call a model, for a loss, a metric, or to build it.
-
-    Args:
-        model: A model that is compiled with updates.
-    """
-    known = _keras.compiled_loss(model)
-    asked = "y_pred" in known.names or _keras.has_stock_metrics(model)
-    return has_forward_pass(model) and (asked or not model.built)
-
-
 def is_ready(model: Any) -> bool:
-    """Whether a model has its variables.
+    """Whether the parts of a model have their variables.
 
     Args:
         model: The model.
     """
     parts = _keras.sublayers(model)
-    alone = parts and not has_forward_pass(model)
-    return model.built or bool(alone and all(part.built for part in parts))
+    return model.built or bool(parts and all(part.built for part in parts))
 
 
 def optimizer_of(

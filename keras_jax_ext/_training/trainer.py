@@ -16,7 +16,6 @@ from keras_jax_ext._loop.validation import Validation, split
 from keras_jax_ext._training import (
     compiling,
     optax_step,
-    several,
     specs,
     update_step,
 )
@@ -30,7 +29,7 @@ from keras_jax_ext.optimizers._optax_optimizer import (
 import keras
 
 
-class Trainer(_keras.TrainingMode, _keras.BuiltWithoutCall):
+class Trainer(_keras.TrainingMode, _keras.BuiltByLosses):
     """Mixin: the `compile`, `fit`, `evaluate` and `predict` of our models.
 
     It stands right above `keras.Model`, and below the methods that a model's
@@ -57,11 +56,12 @@ class Trainer(_keras.TrainingMode, _keras.BuiltWithoutCall):
     def steps_per_execution(self, value: Any) -> None:
         memo(self).set_steps(value)
 
-    @property
-    def needs_outputs(self) -> bool:
-        """Whether a loss or metric needs the outputs of the model."""
-        updates = isinstance(getattr(self, "optimizer", None), Updates)
-        return not updates or several.needs_outputs(self)
+    def is_built_by_losses(self) -> bool:
+        """Whether the losses of updates are all that is left to build."""
+        known = compiling.objective(self)
+        if known is None or known.updates is None or known.built:
+            return False
+        return not known.updates.calls(self)
 
     # Compile.
 

@@ -81,7 +81,7 @@ class Batch:
         values: Values,
         rng: Any,
         trained: Sequence[keras.Variable],
-    ) -> tuple[Any, tuple[Values, dict[str, Any], list[Any]]]:
+    ) -> tuple[Any, tuple[Values, dict[str, Any], "_Reported"]]:
         """One of the losses, as a pure function.
 
         Args:
@@ -291,9 +291,16 @@ class _Run(NamedTuple):
             )
             return self.batch.loss(self.entry, values, rng, self.trained)
 
-        (loss, aux), gradients = jax.value_and_grad(compute, has_aux=True)(
-            chosen
-        )
+        differentiate = jax.value_and_grad(compute, has_aux=True)
+        try:
+            (loss, aux), gradients = differentiate(chosen)
+        except jax.errors.UnexpectedTracerError as error:
+            raise ValueError(
+                "A derivative within a loss cannot change the state of layers, "
+                "as BatchNormalization does in training. Received: a value of "
+                f"the derivative, kept by {str(self.update)!r}. Call the layer "
+                "with `training=False` there."
+            ) from error
         left, parts, reported = aux
         optimizer = self.update.optimizer
         with self._giving(loss, gradients, chosen, compute):

@@ -4,6 +4,7 @@ import re
 
 import keras_jax_ext as kje
 
+import jax
 import jax.numpy as jnp
 import keras
 import numpy as np
@@ -282,3 +283,35 @@ def test_labels_that_a_loss_asks_for():
     gan.compile(updates=[kje.Update(labelled, "generator/*", "sgd")])
     with pytest.raises(ValueError, match="asks for `y_true`, and there are no"):
         gan.fit(pictures()[:, :4], verbose=0)
+
+
+@pytest.mark.parametrize("training", [None, False])
+def test_statistics_within_a_derivative(training):
+    class Model(kje.Model):
+        def __init__(self):
+            super().__init__()
+            self.net = keras.Sequential(
+                [
+                    keras.Input((3,)),
+                    keras.layers.BatchNormalization(),
+                    keras.layers.Dropout(0.5),
+                    keras.layers.Dense(1),
+                ]
+            )
+
+    def slope(model, x):
+        def outputs(z):
+            return jnp.sum(model.net(z, training=training))
+
+        return jnp.mean(jax.grad(outputs)(x) ** 2)
+
+    model = Model()
+    model.compile(updates=[kje.Update(slope, "net/*", "sgd")])
+    if training is False:
+        model.fit(X, verbose=0)
+        return
+    before = model.get_weights()
+    with pytest.raises(ValueError, match="kept by \"the update 'slope'\""):
+        model.fit(X, verbose=0)
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
