@@ -205,7 +205,8 @@ class BuiltByLosses(Mixin):
                 sample_weight=sample_weight,
                 training=False,
             )
-            self.built = True
+            layers = self._flatten_layers(include_self=False)
+            self.built = self.built or all(layer.built for layer in layers)
         super()._symbolic_build(iterator=iterator, data_batch=data_batch)
 
 

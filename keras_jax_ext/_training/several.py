@@ -1,5 +1,6 @@
 """The optimizers of several updates, where Keras keeps its one."""
 
+import contextlib
 import warnings
 import weakref
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from keras_jax_ext._by_name.naming import take_name
 from keras_jax_ext._training import places
 from keras_jax_ext._training.updates import MovingAverage, Update
 from keras_jax_ext.losses import Loss
+from keras_jax_ext.optimizers._optax_optimizer import custom_objects as held_by
 
 import jax.numpy as jnp
 import keras
@@ -95,10 +97,17 @@ class Updates(_keras.Several):
                         f"{model.name!r}. Ask for `model`, and call its parts."
                     )
         if is_ready(model):
-            changed(self.updates, model)
-            # Though nothing has called it: Keras reads an optimizer's state
-            # from the file of a built model only.
-            model.built = True
+            try:
+                changed(self.updates, model)
+            except ValueError:
+                # Layers that `call` declares may be missing: `build` looks
+                # again.
+                if model.built or not getattr(model, "_declares", False):
+                    raise
+            else:
+                # Though nothing has called it: Keras reads an optimizer's
+                # state from the file of a built model only.
+                model.built = True
         self._compiled = weakref.ref(model)
 
     def calls(self, model: Any) -> bool:
@@ -109,9 +118,7 @@ class Updates(_keras.Several):
         """
         known = _keras.compiled_loss(model)
         asked = "y_pred" in known.names or _keras.has_stock_metrics(model)
-        # Else a call makes the variables.
-        needed = asked or not is_ready(model)
-        return needed and has_forward_pass(model)
+        return asked and has_forward_pass(model)
 
     def changed(self) -> list[list[Pair]]:
         """The variables that each update changes, see `changed` below."""
@@ -182,9 +189,23 @@ class Updates(_keras.Several):
             config: Dict.
             custom_objects: As in `keras.saving.load_model`.
         """
-        with keras.saving.custom_object_scope(custom_objects or {}):
+        # A scope of none would hide those of the scope around it.
+        scope = contextlib.nullcontext()
+        if custom_objects:
+            scope = keras.saving.custom_object_scope(custom_objects)
+        with scope:
             updates = entries.read("updates", config, "updates", _is_list)
-        return cls(updates, name=config.get("name"))
+        made = cls(updates, name=config.get("name"))
+        given = keras.saving.get_registered_object("optax_tx", custom_objects)
+        held = [held_by(each).get("optax_tx") for each in made.optimizers]
+        if given is not None and sum(each is given for each in held) > 1:
+            raise ValueError(
+                "One transformation cannot stand for several optax "
+                "transformations. Received: optax_tx for "
+                f"{[*map(str, updates)]}. Load with `compile=False` and "
+                "compile again, or make them by `kje.optax`."
+            )
+        return made
 
 
 def _is_list(value):

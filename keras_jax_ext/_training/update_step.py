@@ -44,6 +44,9 @@ class Batch:
         self.objective: Objective = objective
         self.parts: dict[str, Any] = {}
         self.reported: list[tuple[Any, str, Any]] = []
+        # By the name of a loss, the layer and the name of each value that
+        # layers report in it. The values are results of the trace, these not.
+        self._keys: dict[str, list[tuple[Any, str]]] = {}
 
     def scope(self, values: Values) -> keras.StatelessScope:
         """A scope in which the variables have these values."""
@@ -81,7 +84,7 @@ class Batch:
         values: Values,
         rng: Any,
         trained: Sequence[keras.Variable],
-    ) -> tuple[Any, tuple[Values, dict[str, Any], "_Reported"]]:
+    ) -> tuple[Any, tuple[Values, dict[str, Any], list[Any]]]:
         """One of the losses, as a pure function.
 
         Args:
@@ -94,7 +97,7 @@ class Batch:
             The loss, and a tuple of the values that it left, its parts, and
             what layers reported.
         """
-        *_, binding = entry
+        name, _, binding = entry
         with (
             reports.collecting() as received,
             self.scope(values) as scope,
@@ -122,7 +125,8 @@ class Batch:
             for value in added:
                 total = total + jnp.sum(value).astype(total.dtype)
             left = self.left(scope, values)
-        return total, (left, parts, _Reported(received))
+        self._keys[name] = [(layer, own) for layer, own, _ in received]
+        return total, (left, parts, [value for *_, value in received])
 
     def outputs(self, values: Values) -> Any:
         """The outputs of the model, if a metric asks for them.
@@ -140,10 +144,13 @@ class Batch:
         ):
             return self.model(self.x, training=self.training)
 
-    def note(self, parts: dict[str, Any], reported: "_Reported") -> None:
+    def note(
+        self, entry: Any, parts: dict[str, Any], reported: list[Any]
+    ) -> None:
         """Keep what a loss returned, for the logs."""
         self.parts |= parts
-        self.reported += reported.each()
+        pairs = zip(self._keys[entry[0]], reported, strict=True)
+        self.reported += [(*key, value) for key, value in pairs]
 
     def logs(
         self, values: Values, total: Any, y_pred: Any
@@ -166,42 +173,6 @@ class Batch:
             y_pred,
             self.sample_weight,
         )
-
-
-@jax.tree_util.register_pytree_node_class
-class _Reported:
-    """What layers reported: the values are arrays, the rest is not."""
-
-    def __init__(self, each: Sequence[tuple[Any, str, Any]]) -> None:
-        self._keys = [(layer, name) for layer, name, _ in each]
-        self._values = [value for *_, value in each]
-
-    def each(self) -> list[tuple[Any, str, Any]]:
-        pairs = zip(self._keys, self._values, strict=True)
-        return [(*key, value) for key, value in pairs]
-
-    def tree_flatten(self):
-        return self._values, _Keys(self._keys)
-
-    @classmethod
-    def tree_unflatten(cls, keys, values):
-        made = cls(())
-        made._keys, made._values = keys.each, list(values)
-        return made
-
-
-class _Keys:
-    """Equal for the same layers and names, as JAX asks of a structure."""
-
-    def __init__(self, each: list[tuple[Any, str]]) -> None:
-        self.each = each
-        self._ids = [(id(layer), name) for layer, name in each]
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Keys) and self._ids == other._ids
-
-    def __hash__(self) -> int:
-        return hash(tuple(self._ids))
 
 
 def train_step(model: Any, state: Any, data: Any) -> tuple[Any, Any]:
@@ -275,7 +246,7 @@ class _Run(NamedTuple):
             loss, parts, reported = jax.tree.map(
                 lambda a: jnp.mean(a, axis=0), outputs
             )
-        self.batch.note(parts, reported)
+        self.batch.note(self.entry, parts, reported)
         chosen, fixed, metrics, slots = carry
         trainable = _with(values.trainable, places, chosen)
         held = {**held, **dict(zip(map(id, own), slots, strict=True))}
@@ -375,7 +346,7 @@ def test_step(model: Any, state: Any, data: Any) -> tuple[Any, Any]:
         loss, (values, parts, reported) = batch.loss(
             entry, values, rng, chosen[i]
         )
-        batch.note(parts, reported)
+        batch.note(entry, parts, reported)
         total = total + loss
     logs, metrics = batch.logs(values, total, y_pred)
     return logs, (trainable, values.fixed, metrics)

@@ -413,6 +413,26 @@ def test_an_inline_model_is_built_at_the_first_fit():
     assert history["head_loss"][-1] < history["head_loss"][0]
 
 
+def test_layers_of_call_beside_networks_that_are_built():
+    class Mixed(kje.Model):
+        def __init__(self):
+            super().__init__()
+            self.stem = kje.Sequential([keras.Input((3,)), layers.Dense(4)])
+
+        def call(self, x):
+            return layers.Dense(1, name="head")(self.stem(x))
+
+    model = Mixed()
+    model.compile(
+        updates=[
+            kje.Update(squared, "head/*", optax.sgd(0.1), name="head"),
+            kje.Update(squared, "stem/*", optax.sgd(0.1), name="stem"),
+        ]
+    )
+    history = model.fit(X, Y, epochs=3, verbose=0).history
+    assert history["head_loss"][-1] < history["head_loss"][0]
+
+
 def test_networks_in_a_list_and_without_shapes_are_built_by_the_losses():
     class Twins(kje.Model):
         def __init__(self):
