@@ -124,12 +124,15 @@ class Updates(_keras.Several):
         """The variables that each update changes, see `changed` below."""
         model = self._compiled and self._compiled()
         if model is None:
-            raise ValueError(
-                "Updates belong to the model that is compiled with them. "
-                f"Received: {self.name!r}, and no such model. Use "
-                "`model.compile(updates=[...])` of a kje model."
-            )
+            raise self._strange()
         return changed(self.updates, model)
+
+    def _strange(self):
+        return ValueError(
+            "Updates belong to the model that is compiled with them. Received: "
+            f"{self.name!r}, for another model. Use "
+            "`model.compile(updates=[...])` of a kje model."
+        )
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
         """Create the state of each optimizer.
@@ -142,7 +145,7 @@ class Updates(_keras.Several):
         found = self.changed()
         covered = {id(v) for pairs in found for v, _ in pairs}
         left = [v.path for v in variables if id(v) not in covered]
-        if left:
+        if left and len(left) < len(variables):
             warnings.warn(
                 "A trainable variable that no update changes stays as it is. "
                 f"Received: {left[:5]} in no update. If this is meant, set "
@@ -155,7 +158,10 @@ class Updates(_keras.Several):
             for variable, _ in pairs
             if isinstance(update, Update)
         }
-        super().build(self._owned(variables))
+        owned = self._owned(variables)
+        if len(owned) < len(self._owners.by_id):
+            raise self._strange()
+        super().build(owned)
 
     def _owned(self, variables):
         return [v for v in variables if id(v) in self._owners.by_id]

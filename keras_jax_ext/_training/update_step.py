@@ -262,16 +262,9 @@ class _Run(NamedTuple):
             )
             return self.batch.loss(self.entry, values, rng, self.trained)
 
-        differentiate = jax.value_and_grad(compute, has_aux=True)
-        try:
-            (loss, aux), gradients = differentiate(chosen)
-        except jax.errors.UnexpectedTracerError as error:
-            raise ValueError(
-                "A derivative within a loss cannot change the state of layers, "
-                "as BatchNormalization does in training. Received: a value of "
-                f"the derivative, kept by {str(self.update)!r}. Call the layer "
-                "with `training=False` there."
-            ) from error
+        (loss, aux), gradients = jax.value_and_grad(compute, has_aux=True)(
+            chosen
+        )
         left, parts, reported = aux
         optimizer = self.update.optimizer
         with self._giving(loss, gradients, chosen, compute):
