@@ -184,14 +184,16 @@ class BuiltByLosses(Mixin):
     on other inputs than `call` takes, and there may be no `call`.
     """
 
-    def is_built_by_losses(self) -> bool:
+    built: bool
+
+    def _is_built_by_losses(self) -> bool:
         """Whether losses are all that is left to build."""
         return False
 
     # Private, the place where both loops build a model; replaced by: a public
     # hook for it.
     def _symbolic_build(self, iterator=None, data_batch=None):
-        if self.is_built_by_losses():
+        if self._is_built_by_losses():
             if data_batch is None:
                 data_batch = _first_batch(iterator)
             x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(
@@ -206,7 +208,8 @@ class BuiltByLosses(Mixin):
                 training=False,
             )
             layers = self._flatten_layers(include_self=False)
-            self.built = self.built or all(layer.built for layer in layers)
+            if all(layer.built for layer in layers):
+                self.built = True
         super()._symbolic_build(iterator=iterator, data_batch=data_batch)
 
 

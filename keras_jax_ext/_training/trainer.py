@@ -56,7 +56,7 @@ class Trainer(_keras.TrainingMode, _keras.BuiltByLosses):
     def steps_per_execution(self, value: Any) -> None:
         memo(self).set_steps(value)
 
-    def is_built_by_losses(self) -> bool:
+    def _is_built_by_losses(self) -> bool:
         """Whether the losses of updates are all that is left to build."""
         known = compiling.objective(self)
         if known is None or known.updates is None or known.built:
