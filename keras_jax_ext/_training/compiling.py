@@ -97,6 +97,8 @@ def config(
     known = objective(model)
     if known is None:
         return written
+    if as_stock and known.updates is not None:
+        return None  # stock Keras has no step for them
     spec = known.spec
     if as_stock and known.sees_whole:
         spec = {**dict.fromkeys(_SPECS), "loss": Kept(spec)}

@@ -41,9 +41,10 @@ def floats(net):
     return [np.array(v) for v in net.variables if "float" in v.dtype]
 
 
-@pytest.mark.parametrize("every", [1, 2])
-@pytest.mark.parametrize("trainable", [True, False])
-@pytest.mark.parametrize("normalized", [True, False])
+@pytest.mark.parametrize(
+    ("every", "trainable", "normalized"),
+    [(1, True, True), (1, False, False), (2, False, True), (2, True, False)],
+)
 def test_it_follows_step_by_step(every, trainable, normalized):
     model = Pair(normalized, trainable)
     model.compile(

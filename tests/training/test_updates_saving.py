@@ -226,3 +226,35 @@ def test_a_nan_is_found():
     gan.critic.layers[0].kernel.assign(np.full((PIXELS, 16), np.nan))
     with pytest.raises(FloatingPointError, match="the weight"):
         gan.fit(X, verbose=0, callbacks=[kje.callbacks.NaNFinder()])
+
+
+@serializable
+class Plain(keras.Model):
+    """A model of stock Keras."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = keras.layers.Dense(1)
+
+    def call(self, x):
+        return self.net(x)
+
+
+@serializable
+def size_loss(y_pred):
+    return y_pred**2
+
+
+def test_an_extended_model_is_loaded_without_its_updates(tmp_path):
+    model = kje.extend(Plain())
+    model.compile(updates=[kje.Update(size_loss, "net/*", "sgd")])
+    model.fit(X, verbose=0)
+    model.save(tmp_path / "plain.keras")
+    loaded = keras.saving.load_model(tmp_path / "plain.keras")
+    assert type(loaded) is Plain
+    assert not loaded.compiled
+    for one, other in zip(loaded.weights, model.weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+    loaded = kje.extend(loaded)
+    loaded.compile(updates=[kje.Update(size_loss, "net/*", "sgd")])
+    loaded.fit(X, verbose=0)
