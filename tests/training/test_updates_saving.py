@@ -232,8 +232,8 @@ def test_a_nan_is_found():
 class Plain(keras.Model):
     """A model of stock Keras."""
 
-    def __init__(self):
-        super().__init__()
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
         self.net = keras.layers.Dense(1)
 
     def call(self, x):
