@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from keras_jax_ext import _keras
 from keras_jax_ext._by_name import entries, structures
-from keras_jax_ext._by_name.binding import Binding, bind
+from keras_jax_ext._by_name.binding import NAMES, Binding, bind
 from keras_jax_ext._by_name.mirror import mirror
 
 import jax
@@ -105,11 +105,16 @@ class Loss(keras.losses.Loss):
     # Untyped, so that a subclass may name any of the arguments.
     call: Any = _call_function
 
-    def binding(self) -> Binding:
-        """Read the names that this loss asks for."""
+    def binding(self, names: Sequence[str] = NAMES) -> Binding:
+        """Read the names that this loss asks for.
+
+        Args:
+            names: Those that can be given. Defaults to all that `compile`
+                gives to `loss`.
+        """
         own = type(self).call is not Loss.call
         function: Any = self.call if own else self.fn
-        return bind(function, f"The loss {self.name!r}")
+        return bind(function, f"The loss {self.name!r}", names)
 
     def parts(
         self, given: Mapping[str, Any], binding: Binding | None = None

@@ -48,6 +48,13 @@ def test_error_band(tmp_path):
     assert (tmp_path / "error_band.png").exists()
 
 
+def test_gan(tmp_path):
+    history = load("gan").main(["--quick", "--out", str(tmp_path)])
+    assert history["critic_loss/distance"][-1] < 0
+    assert np.isfinite(history["generator_loss"]).all()
+    assert (tmp_path / "gan.png").exists()
+
+
 def test_fine_tuning(tmp_path, capsys):
     load("fine_tuning").main(["--quick", "--out", str(tmp_path)])
     printed = capsys.readouterr().out

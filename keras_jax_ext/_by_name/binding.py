@@ -2,7 +2,7 @@
 
 import difflib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 NAMES = (
@@ -16,6 +16,8 @@ NAMES = (
     "states",
     "apply",
 )
+# What the losses of `kje.Update` may ask for too.
+UPDATE_NAMES = (*NAMES, "model", "rng")
 # These may be absent when asked for; any other must be there.
 _OPTIONAL = ("sample_weight", "class_weight")
 
@@ -70,15 +72,18 @@ def _absent(what, name):
     )
 
 
-def bind(function: Callable[..., Any], what: str) -> Binding:
+def bind(
+    function: Callable[..., Any], what: str, names: Sequence[str] = NAMES
+) -> Binding:
     """Read the signature of `function`.
 
     Args:
         function: Function, bound method, partial or callable object.
         what: How messages call it.
+        names: The names that can be given. Defaults to `NAMES`.
 
     Raises:
-        ValueError: If it requires an argument whose name is not in `NAMES`.
+        ValueError: If it requires an argument whose name is not in `names`.
     """
     positional: list[str] = []
     keywords: list[str] = []
@@ -87,9 +92,9 @@ def bind(function: Callable[..., Any], what: str) -> Binding:
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
         needed = parameter.default is parameter.empty
-        if name not in NAMES:
+        if name not in names:
             if needed:
-                raise ValueError(_unknown(function, what, name))
+                raise ValueError(_unknown(function, what, name, names))
             continue
         only = parameter.kind is parameter.POSITIONAL_ONLY
         (positional if only else keywords).append(name)
@@ -100,13 +105,13 @@ def bind(function: Callable[..., Any], what: str) -> Binding:
     )
 
 
-def _unknown(function, what, name):
-    near = difflib.get_close_matches(name, NAMES, n=1)
+def _unknown(function, what, name, names):
+    near = difflib.get_close_matches(name, names, n=1)
     hint = f" Did you mean `{near[0]}`?" if near else ""
     return (
         f"{what} requires an argument that cannot be given by name. Received: "
         f"`{name}` in {inspect.signature(function)}.{hint} The names are: "
-        f"{', '.join(NAMES)}. Rename it, or give it a default."
+        f"{', '.join(names)}. Rename it, or give it a default."
     )
 
 

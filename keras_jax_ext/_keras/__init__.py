@@ -12,6 +12,7 @@ from keras_jax_ext._keras.calling import (
     TrainingMode as TrainingMode,
     entered as entered,
     has_call as has_call,
+    in_mode as in_mode,
     was_called as was_called,
 )
 from keras_jax_ext._keras.compiling import (
@@ -21,6 +22,7 @@ from keras_jax_ext._keras.compiling import (
     compiled_step as compiled_step,
     get_loss as get_loss,
     get_metric as get_metric,
+    has_stock_metrics as has_stock_metrics,
     layout_for as layout_for,
     reduce_weighted_values as reduce_weighted_values,
     set_compiled_loss as set_compiled_loss,
@@ -66,7 +68,10 @@ from keras_jax_ext._keras.summarizing import (
     weight_memory_size as weight_memory_size,
 )
 from keras_jax_ext._keras.mixing import Mixin as Mixin
-from keras_jax_ext._keras.optimizing import UpdatesAtOnce as UpdatesAtOnce
+from keras_jax_ext._keras.optimizing import (
+    Several as Several,
+    UpdatesAtOnce as UpdatesAtOnce,
+)
 from keras_jax_ext._keras.saving import (
     entry_of as entry_of,
     file_shapes as file_shapes,
@@ -92,6 +97,7 @@ from keras_jax_ext._keras.trainer import (
     build as build,
     cache_iterator as cache_iterator,
     cached_iterator as cached_iterator,
+    BuiltByLosses as BuiltByLosses,
     check_compiled as check_compiled,
     disown_state as disown_state,
     first_epoch as first_epoch,
@@ -106,6 +112,7 @@ from keras_jax_ext._keras.trainer import (
     own_state as own_state,
     pythonify_logs as pythonify_logs,
     release_state as release_state,
+    rows_seen as rows_seen,
     replaced as replaced,
     should_validate as should_validate,
     unsynced as unsynced,

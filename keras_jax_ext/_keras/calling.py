@@ -73,6 +73,11 @@ def entered(layer: Any) -> Iterator[None]:
         yield
 
 
+def in_mode(training: bool) -> contextlib.AbstractContextManager[None]:
+    """Within the block, the layers that are called train, or do not."""
+    return _context(CallContext(training=training))
+
+
 @contextlib.contextmanager
 def _context(context):
     before = get_global_attribute(_REGISTER)

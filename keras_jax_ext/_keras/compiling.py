@@ -121,6 +121,11 @@ def take_loss_weight(compiled: Any) -> Any:
     return only.loss_weights
 
 
+def has_stock_metrics(model: Any) -> bool:
+    """Whether `compile` was given metrics of Keras."""
+    return model._compile_metrics is not None
+
+
 def stock_metric_names(model: Any) -> list[str]:
     """The names of Keras's metrics in the logs, once they are built."""
     compiled = model._compile_metrics

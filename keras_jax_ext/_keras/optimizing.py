@@ -1,4 +1,4 @@
-"""What an optimizer needs that updates all of its variables at once.
+"""What an optimizer needs that updates many variables, or holds others.
 
 Replaced by: a public method of an optimizer that is given every gradient.
 """
@@ -51,3 +51,14 @@ class UpdatesAtOnce(keras.optimizers.Optimizer):
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
         pairs = zip(trainable_variables, grads, strict=True)
         self.update_at_once({id(variable): grad for variable, grad in pairs})
+
+
+class Several(keras.optimizers.MultiOptimizer):
+    """A `MultiOptimizer` whose state is written into files once."""
+
+    def __dir__(self) -> list[str]:
+        # Keras's saver walks along it, from `variables`, which have all of the
+        # state, to the optimizers within; the second name is private. Replaced
+        # by: a saver that writes them once.
+        hidden = "optimizers", "_inner_optimizers"
+        return [name for name in super().__dir__() if name not in hidden]

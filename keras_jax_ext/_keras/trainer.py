@@ -14,12 +14,17 @@ import keras
 # Whether a callback's hook is Keras's empty one. No public counterpart.
 from keras.src.utils import is_default as is_default
 
+# Runs a function on shapes alone, and makes the variables that it asks for.
+# No public counterpart.
+from keras.src import backend
+
 # Python floats from the logs of a step. No public counterpart.
 from keras.src.utils.python_utils import (
     pythonify_logs as pythonify_logs,
 )
 # ruff: isort: on
 
+from keras_jax_ext._keras.mixing import Mixin
 from keras_jax_ext._keras.reading import EpochIterator
 
 
@@ -172,3 +177,59 @@ def forget_losses(model: Any) -> None:
     The next step would otherwise add them to its own.
     """
     model._losses_override = []
+
+
+def rows_seen(model: Any) -> Any:
+    """The number of rows of this epoch so far, from the tracker of the loss."""
+    # Private; replaced by: a public tracker, or a number of the batch.
+    return model._loss_tracker.count.value
+
+
+class BuiltByLosses(Mixin):
+    """Mixin: a model whose outputs nobody asks for is not called to build it.
+
+    Keras calls the model before its losses. These may call parts of it alone,
+    on other inputs than `call` takes, and there may be no `call`.
+    """
+
+    built: bool
+
+    def _is_built_by_losses(self) -> bool:
+        """Whether losses are all that is left to build."""
+        return False
+
+    # Private, the place where both loops build a model; replaced by: a public
+    # hook for it.
+    def _symbolic_build(self, iterator=None, data_batch=None):
+        if self._is_built_by_losses():
+            if data_batch is None:
+                data_batch = _first_batch(iterator)
+            x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(
+                keras.tree.map_structure(_symbol, data_batch)
+            )
+            backend.compute_output_spec(
+                self.compute_loss,
+                x,
+                y,
+                None,
+                sample_weight=sample_weight,
+                training=False,
+            )
+            layers = self._flatten_layers(include_self=False)
+            if all(layer.built for layer in layers):
+                self.built = True
+        super()._symbolic_build(iterator=iterator, data_batch=data_batch)
+
+
+def _first_batch(iterator):
+    """Draw a batch, as Keras does where it builds a model."""
+    for _, _, data in iterator:
+        return data[0] if isinstance(data, (list, tuple)) else next(data)
+    raise ValueError("The data have no batch. Received: an empty source.")
+
+
+def _symbol(array):
+    if array is None:
+        return None
+    dtype = keras.backend.standardize_dtype(array.dtype)
+    return keras.KerasTensor(array.shape, dtype)

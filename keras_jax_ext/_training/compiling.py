@@ -9,6 +9,7 @@ from keras_jax_ext._by_name import structures
 from keras_jax_ext._seeing import reports
 from keras_jax_ext._training import step as steps
 from keras_jax_ext._training.objective import Objective
+from keras_jax_ext._training.several import Updates
 from keras_jax_ext._training.specs import (
     Kept,
     renamed,
@@ -34,12 +35,18 @@ def objective(model: Any) -> Objective | None:
 
 @contextlib.contextmanager
 def specs(
-    model: Any, loss: Any, loss_weights: Any, metrics: Any, weighted: Any
+    model: Any,
+    optimizer: Any,
+    loss: Any,
+    loss_weights: Any,
+    metrics: Any,
+    weighted: Any,
 ) -> Iterator[dict[str, Any]]:
     """Hand Keras its own losses and metrics, and put ours beside them.
 
     Args:
         model: The model; unchanged if the block raises.
+        optimizer: A Keras optimizer. That of updates has losses.
         loss: As in `compile`.
         loss_weights: As in `compile`.
         metrics: As in `compile`.
@@ -48,7 +55,9 @@ def specs(
     Yields:
         Dict of the arguments for Keras's `compile`.
     """
+    updates = optimizer if isinstance(optimizer, Updates) else None
     stock, losses = split_losses(loss, loss_weights)
+    losses = updates.losses() if updates else losses
     plain, own = split_metrics(metrics, weighted=False)
     plain_weighted, own_weighted = split_metrics(weighted, weighted=True)
     own = renamed([*own, *own_weighted])
@@ -58,12 +67,12 @@ def specs(
     except BaseException:
         restore()
         raise
-    if losses:
+    if losses and not updates:
         model.loss = loss
     given = zip(_SPECS, (loss, metrics, weighted), strict=True)
     spec = {name: value for name, value in given if value is not None}
     stock = _keras.compiled_loss(model)
-    made = Objective(model, spec, stock, losses, own)
+    made = Objective(model, spec, stock, losses, own, updates)
     _keras.set_compiled_loss(model, made)
 
 
@@ -88,6 +97,8 @@ def config(
     known = objective(model)
     if known is None:
         return written
+    if as_stock and known.updates is not None:
+        return None  # stock Keras has no step for them
     spec = known.spec
     if as_stock and known.sees_whole:
         spec = {**dict.fromkeys(_SPECS), "loss": Kept(spec)}

@@ -1,6 +1,6 @@
 """The loss and metrics of one step: Keras's, ours, and reported values."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from keras_jax_ext import _keras
@@ -14,6 +14,7 @@ from keras_jax_ext.losses import Loss
 from keras_jax_ext.metrics import Metric
 from keras_jax_ext.transforms.functional import bound
 
+import jax
 import keras
 
 
@@ -28,6 +29,7 @@ class Objective:
         stock: Keras's compiled loss, or `None`.
         losses: Tuples `(name in the logs, loss, binding)` of our losses.
         metrics: Our metrics.
+        updates: The `Updates` that the losses belong to. Defaults to `None`.
 
     Attributes:
         class_weight: As in `fit`, for losses that ask for it.
@@ -44,8 +46,10 @@ class Objective:
         stock: Any,
         losses: Sequence[tuple[str, Loss, Binding]],
         metrics: Sequence[Metric],
+        updates: Any = None,
     ) -> None:
         self.model = model
+        self.updates = updates
         self.spec = spec
         self.stock = stock
         self.losses = list(losses)
@@ -130,6 +134,8 @@ class Objective:
             "class_weight": self.class_weight if weighed else None,
             "training": step.training,
             "apply": self._apply(step, values) if "apply" in names else None,
+            "model": self.model,
+            "rng": jax.random.key(0) if step.rng is None else step.rng,
             **_by_path(self.model, names, values),
         }
 
@@ -153,17 +159,32 @@ class Objective:
         total, parts = None, {}
         if self.stock is not None:
             total, parts = self._stock_part(y, y_pred, sample_weight)
-        for name, loss, binding in self.losses:
-            values = loss.parts(given, binding)
-            for part, value in values.items():
-                parts[f"{name}/{part}" if part else name] = value
-                value = keras.ops.cast(loss.weighted(value), "float32")
-                total = value if total is None else total + value
+        for entry in self.losses:
+            value, own = self.value(entry, given)
+            parts |= own
+            total = value if total is None else total + value
         if not self.built:
             self._build(parts, given)
-        rows = structures.count_rows(given)
-        self._track(parts, step.reports or (), rows)
+        self.track(parts, step.reports or (), structures.count_rows(given))
         return total
+
+    def value(
+        self, entry: tuple[str, Loss, Binding], given: Mapping[str, Any]
+    ) -> tuple[Any, dict[str, Any]]:
+        """One of our losses, and its parts by their names in the logs.
+
+        Args:
+            entry: Entry of `losses`.
+            given: Values by name; see `given`.
+        """
+        name, loss, binding = entry
+        parts = loss.parts(given, binding)
+        total: Any = sum(
+            keras.ops.cast(loss.weighted(value), "float32")
+            for value in parts.values()
+        )
+        logged = {f"{name}/{p}" if p else name: v for p, v in parts.items()}
+        return total, logged
 
     def update_metrics(self, given: Mapping[str, Any]) -> None:
         """Add one batch to the metrics of ours.
@@ -232,7 +253,11 @@ class Objective:
         for metric, _ in self.own_metrics:
             metric.name = take_name(metric.name, taken)
         alone = len(parts) == 1 and not any("/" in name for name in parts)
-        if not alone or (self.stock and self.stock.metrics and self.losses):
+        if (
+            not alone
+            or self.updates is not None
+            or (self.stock and self.stock.metrics and self.losses)
+        ):
             self._trackers = {
                 name: keras.metrics.Mean(name=take_name(name, taken))
                 for name in parts
@@ -245,7 +270,19 @@ class Objective:
             self.update_metrics(given)
         self._built = True
 
-    def _track(self, parts, reported, rows):
+    def track(
+        self,
+        parts: Mapping[str, Any],
+        reported: Iterable[tuple[Any, str, Any]],
+        rows: Any,
+    ) -> None:
+        """Add one batch to the means that the logs show.
+
+        Args:
+            parts: Dict of all parts of all losses.
+            reported: Tuples `(layer, name, value)` of what layers reported.
+            rows: Integer, the weight of the batch.
+        """
         for name, mean in self._trackers.items():
             if name not in parts:
                 raise ValueError(

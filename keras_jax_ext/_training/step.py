@@ -21,6 +21,7 @@ class Step(NamedTuple):
         states: Arrays of the other variables.
         reports: List that receives `(layer, name, value)` of each value that
             a layer reports; `None` outside of a step, while losses are built.
+        rng: Key of `jax.random`, for the loss of an update.
     """
 
     training: bool = False
@@ -28,6 +29,7 @@ class Step(NamedTuple):
     parameters: Sequence[Any] = ()
     states: Sequence[Any] = ()
     reports: list[tuple[Any, str, Any]] | None = None
+    rng: Any = None
 
     @property
     def is_building(self) -> bool:

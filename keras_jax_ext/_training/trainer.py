@@ -13,8 +13,14 @@ from keras_jax_ext._loop.modes import PREDICT, TEST, TRAIN, Mode
 from keras_jax_ext._loop.source import Source
 from keras_jax_ext._loop.turns import in_turn
 from keras_jax_ext._loop.validation import Validation, split
-from keras_jax_ext._training import compiling, optax_step, specs
+from keras_jax_ext._training import (
+    compiling,
+    optax_step,
+    specs,
+    update_step,
+)
 from keras_jax_ext._training.guard import guarded, last_good_state
+from keras_jax_ext._training.several import Updates, optimizer_of
 from keras_jax_ext.optimizers._optax_optimizer import (
     custom_objects,
     optax_optimizers,
@@ -23,7 +29,7 @@ from keras_jax_ext.optimizers._optax_optimizer import (
 import keras
 
 
-class Trainer(_keras.TrainingMode):
+class Trainer(_keras.TrainingMode, _keras.BuiltByLosses):
     """Mixin: the `compile`, `fit`, `evaluate` and `predict` of our models.
 
     It stands right above `keras.Model`, and below the methods that a model's
@@ -50,6 +56,13 @@ class Trainer(_keras.TrainingMode):
     def steps_per_execution(self, value: Any) -> None:
         memo(self).set_steps(value)
 
+    def _is_built_by_losses(self) -> bool:
+        """Whether the losses of updates are all that is left to build."""
+        known = compiling.objective(self)
+        if known is None or known.updates is None or known.built:
+            return False
+        return not known.updates.calls(self)
+
     # Compile.
 
     @_keras.untracked
@@ -64,6 +77,8 @@ class Trainer(_keras.TrainingMode):
         steps_per_execution: int | str = "auto",
         jit_compile: bool | str = "auto",
         auto_scale_loss: bool = True,
+        *,
+        updates: Any = None,
     ) -> None:
         """Configure the model for training, as `keras.Model.compile`.
 
@@ -88,17 +103,27 @@ class Trainer(_keras.TrainingMode):
                 Defaults to `"auto"`.
             jit_compile: As Keras.
             auto_scale_loss: As Keras.
+            updates: List of `kje.Update` and `kje.MovingAverage`, in place of
+                the optimizer and the loss: a step runs them in order. Defaults
+                to `None`.
 
         Raises:
             ValueError: If a loss or metric requires an argument that cannot
                 be given, or the specs cannot be combined.
         """
         _keras.check_fresh(f"{type(self).__name__} {self.name!r}")
-        optimizer = optimizers.get(optimizer)
+        optimizer = optimizer_of(
+            self,
+            optimizer,
+            updates,
+            auto_scale_loss=auto_scale_loss,
+            loss=loss,
+            loss_weights=loss_weights,
+        )
         for each in optax_optimizers(optimizer):
             each.expect_loss()
         with compiling.specs(
-            self, loss, loss_weights, metrics, weighted_metrics
+            self, optimizer, loss, loss_weights, metrics, weighted_metrics
         ) as stock:
             super().compile(
                 optimizer=optimizer,
@@ -377,6 +402,8 @@ class Trainer(_keras.TrainingMode):
             Tuple of the logs and the next state.
         """
         with compiling.stepping(self, state, training=True):
+            if isinstance(self.optimizer, Updates):
+                return update_step.train_step(self, state, data)
             if optax_step.is_asked_for(self.optimizer):
                 return optax_step.train_step(self, state, data)
             return super().train_step(state, data)
@@ -392,6 +419,8 @@ class Trainer(_keras.TrainingMode):
             Tuple of the logs and the next state.
         """
         with compiling.stepping(self, state, training=False):
+            if isinstance(self.optimizer, Updates):
+                return update_step.test_step(self, state, data)
             return super().test_step(state, data)
 
     def compute_loss(

@@ -2,7 +2,7 @@
 
 import difflib
 import fnmatch
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from keras_jax_ext._optax.lazy import optax
@@ -67,12 +67,24 @@ class _ByPath:
     def _check(self, paths):
         for pattern in self.patterns:
             if not fnmatch.filter(paths, pattern):
-                near = difflib.get_close_matches(pattern, paths, n=3, cutoff=0)
-                raise ValueError(
-                    "A pattern must match the path of a trainable variable. "
-                    f"Received: pattern={pattern!r}. Did you mean one of "
-                    f"{near}?"
-                )
+                raise unmatched(pattern, paths)
+
+
+def unmatched(
+    pattern: str, paths: Sequence[str], what: str = "trainable variable"
+) -> ValueError:
+    """The error for a pattern that matches no path.
+
+    Args:
+        pattern: The pattern.
+        paths: The paths that there are.
+        what: What has these paths.
+    """
+    near = difflib.get_close_matches(pattern, paths, n=3, cutoff=0)
+    return ValueError(
+        f"A pattern must match the path of a {what}. "
+        f"Received: pattern={pattern!r}. Did you mean one of {near}?"
+    )
 
 
 @keras.saving.register_keras_serializable("keras_jax_ext")
