@@ -26,6 +26,7 @@ from keras_jax_ext._keras.compiling import (
     set_compiled_loss as set_compiled_loss,
     stock_loss_name as stock_loss_name,
     stock_metric_names as stock_metric_names,
+    stock_metrics as stock_metrics,
     take_loss_weight as take_loss_weight,
     untracked as untracked,
     update_metrics as update_metrics,
@@ -79,6 +80,7 @@ from keras_jax_ext._keras.saving import (
 )
 from keras_jax_ext._keras.structures import (
     register_dataclasses as register_dataclasses,
+    register_node as register_node,
 )
 from keras_jax_ext._keras.reading import (
     CACHED as CACHED,

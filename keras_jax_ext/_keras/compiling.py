@@ -121,6 +121,11 @@ def take_loss_weight(compiled: Any) -> Any:
     return only.loss_weights
 
 
+def stock_metrics(model: Any) -> Any:
+    """The object behind the metrics of Keras in `compile`, or `None`."""
+    return model._compile_metrics
+
+
 def stock_metric_names(model: Any) -> list[str]:
     """The names of Keras's metrics in the logs, once they are built."""
     compiled = model._compile_metrics

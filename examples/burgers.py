@@ -1,0 +1,130 @@
+"""Burgers' equation, solved by a network that is told nothing but the equation.
+
+u_t + u u_x = nu u_xx for x from -1 to 1 and t from 0 to 1, with nu = 0.01 / pi:
+a sine steepens into a shock. The network learns u(x, t) from three sets of
+points of different lengths: inside of the domain, at its edge, at its start.
+Adam begins, L-BFGS goes on from its weights, both under `fit`.
+
+Run: python examples/burgers.py --out out
+"""
+
+# First: it selects the JAX backend of Keras.
+import keras_jax_ext as kje
+from keras_jax_ext import layers
+
+# isort: split
+import argparse
+import pathlib
+
+import jax.numpy as jnp
+import keras
+import matplotlib.pyplot as plt
+import numpy as np
+import optax
+
+NU = 0.01 / np.pi
+INSIDE, EDGE, START = 2540, 80, 160  # how many points
+
+
+class Wave(kje.Model):
+    def call(self, x):
+        for _ in range(3):
+            x = layers.Dense(20, activation="tanh")(x)
+        return layers.Dense(1)(x)
+
+
+def burgers(x, apply):
+    """The mean squared errors of the equation and of its conditions."""
+    u, (u_x, u_t) = kje.derivatives(apply, x["inside"])
+    u_xx = kje.derivative(apply, x["inside"], 0, 0)
+    start = -jnp.sin(np.pi * x["start"][:, :1])
+    return {
+        "pde": jnp.mean((u_t + u * u_x - NU * u_xx) ** 2),
+        "edge": jnp.mean(apply(x["edge"]) ** 2),
+        "start": jnp.mean((apply(x["start"]) - start) ** 2),
+    }
+
+
+def points(seed, steps):
+    """Random points, columns x and t."""
+    random = np.random.default_rng(seed)
+    inside = random.uniform([-1, 0], [1, 1], (INSIDE, 2))
+    edge = random.uniform([-1, 0], [1, 1], (EDGE, 2))
+    edge[:, 0] = np.where(np.arange(EDGE) % 2, 1, -1)
+    start = random.uniform([-1, 0], [1, 0], (START, 2))
+    return kje.Points(inside=inside, edge=edge, start=start, steps=steps)
+
+
+def exact(x, t):
+    """The exact solution, by the transformation of Cole and Hopf.
+
+    Its two integrals have a Gaussian factor: Gauss-Hermite quadrature.
+
+    Args:
+        x: Array of any shape.
+        t: Array of the same shape, above 0.
+    """
+    nodes, weights = np.polynomial.hermite.hermgauss(200)
+    y = x[..., None] - np.sqrt(4 * NU * t[..., None]) * nodes
+    # The largest exponent is taken out of both, which would overflow.
+    factors = weights * np.exp(-(1 + np.cos(np.pi * y)) / (2 * np.pi * NU))
+    return -(factors * np.sin(np.pi * y)).sum(-1) / factors.sum(-1)
+
+
+def train(seed, adam_steps, lbfgs_steps, steps=500):
+    """A trained network, and the loss after each epoch."""
+    keras.utils.set_random_seed(seed)
+    model, losses = Wave(), []
+    rate = optax.cosine_decay_schedule(5e-3, adam_steps, alpha=0.02)
+    for optimizer, count in (
+        (optax.adam(rate), adam_steps),
+        (optax.lbfgs(memory_size=50), lbfgs_steps),
+    ):
+        # Compiling again keeps the weights.
+        model.compile(optimizer=optimizer, loss=burgers)
+        steps = min(steps, count)
+        history = model.fit(
+            points(seed, steps), epochs=count // steps, verbose=0
+        )
+        losses += history.history["loss"]
+        print(f"loss {losses[-1]:.1e} after {count} steps")
+    return model, losses
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--adam", type=int, default=15_000, metavar="STEPS")
+    parser.add_argument("--lbfgs", type=int, default=7_000, metavar="STEPS")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("out"))
+    parser.add_argument("--quick", action="store_true", help="fewer steps")
+    arguments = parser.parse_args(argv)
+    if arguments.quick:
+        arguments.adam, arguments.lbfgs = 400, 100
+    model, _ = train(arguments.seed, arguments.adam, arguments.lbfgs)
+
+    x, t = np.meshgrid(np.linspace(-1, 1, 101), np.linspace(0.01, 1, 100))
+    truth = exact(x, t)
+    rows = np.stack([x.ravel(), t.ravel()], 1).astype("float32")
+    found = model.predict(rows, verbose=0).reshape(x.shape)
+    error = np.linalg.norm(found - truth) / np.linalg.norm(truth)
+    print(f"relative L2 error {error:.4f}")
+
+    figure, axes = plt.subplots(1, 3, figsize=(11, 3.2), sharey=True)
+    shown = {"network": found, "exact": truth, "error": found - truth}
+    for each, (name, values) in zip(axes, shown.items(), strict=True):
+        most = np.abs(values).max()
+        image = each.pcolormesh(
+            t, x, values, cmap="RdBu_r", vmin=-most, vmax=most, rasterized=True
+        )
+        each.set(title=name, xlabel="t")
+        figure.colorbar(image, ax=each)
+    axes[0].set_ylabel("x")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    figure.tight_layout()
+    figure.savefig(arguments.out / "burgers.png", dpi=150)
+    return error
+
+
+if __name__ == "__main__":
+    main()
