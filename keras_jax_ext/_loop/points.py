@@ -40,20 +40,14 @@ class Points(keras.utils.PyDataset):
 
     ```python
     def heat(x, apply):
-        inside, edge = x["inside"], x["edge"]
-        u_t = kje.derivative(apply, inside, 1)
-        u_xx = kje.derivative(apply, inside, 0, 0)
-        return {"pde": (u_t - u_xx) ** 2, "edge": apply(edge) ** 2}
+        u_t = kje.derivative(apply, x["inside"], 2)
+        u_xx = kje.derivative(apply, x["inside"], 0, 0)
+        return {"pde": (u_t - u_xx) ** 2, "edge": apply(x["edge"]) ** 2}
 
     random = np.random.default_rng(0)
-    points = kje.Points(
-        inside=random.uniform(size=(100, 2)),
-        edge=random.uniform(size=(20, 2)) * [0, 1],
-        steps=50,
-    )
-    model = kje.Sequential([layers.Dense(8, "tanh"), layers.Dense(1)])
+    inside, edge = random.random((100, 3)), random.random((20, 3))
     model.compile("adam", heat)
-    history = model.fit(points, epochs=2, verbose=0)
+    model.fit(kje.Points(inside=inside, edge=edge, steps=50), epochs=2)
     ```
 
     Args:

@@ -17,6 +17,7 @@ from keras_jax_ext._loop.validation import Validation, split
 from keras_jax_ext._training import (
     compiling,
     optax_step,
+    per_example_step,
     points_step,
     specs,
 )
@@ -385,6 +386,8 @@ class Trainer(_keras.TrainingMode):
             Tuple of the logs and the next state.
         """
         with compiling.stepping(self, state, training=True):
+            if per_example_step.is_asked_for(self.optimizer):
+                return per_example_step.train_step(self, state, data)
             if optax_step.is_asked_for(self.optimizer):
                 return optax_step.train_step(self, state, data)
             return super().train_step(state, data)
@@ -456,6 +459,7 @@ class Trainer(_keras.TrainingMode):
         """
         # Before the first step: an error within it would come too late.
         optax_step.check(self)
+        per_example_step.check(self)
         _make(self, TRAIN, super().make_train_function, force)
 
     def make_test_function(self, force: bool = False) -> None:
