@@ -92,7 +92,11 @@ LOOPS = {
 def test_each_step_is_over_all_points(loop):
     model = compiled(**loop)
     history = model.fit(points(steps=3), epochs=2, verbose=0).history
-    assert sorted(history) == ["loss", "residual_loss/edge", "residual_loss/pde"]
+    assert sorted(history) == [
+        "loss",
+        "residual_loss/edge",
+        "residual_loss/pde",
+    ]
     sets = [{"inside": INSIDE, "edge": EDGE}] * 6
     assert_close(model, by_hand(compiled(), sets))
 
@@ -188,7 +192,10 @@ def test_resampling_may_not_run_the_model():
     [
         ({"inner": INSIDE}, r"\['inner'\], and the sets \['inside', 'edge'\]"),
         (INSIDE, "Received: <class 'numpy.ndarray'>"),
-        ({"edge": INSIDE}, r"float32\[30, 2\] for 'edge', which was .*\[5, 2\]"),
+        (
+            {"edge": INSIDE},
+            r"float32\[30, 2\] for 'edge', which was .*\[5, 2\]",
+        ),
         ({"edge": EDGE.astype(int)}, r"int.* for 'edge', which was float32"),
     ],
 )
