@@ -34,13 +34,18 @@ class Wave(kje.Model):
         return layers.Dense(1)(x)
 
 
+def residual(apply, x):
+    """By how much the equation is not fulfilled, at points inside."""
+    u, (u_x, u_t) = kje.derivatives(apply, x)
+    u_xx = kje.derivative(apply, x, 0, 0)
+    return u_t + u * u_x - NU * u_xx
+
+
 def burgers(x, apply):
     """The mean squared errors of the equation and of its conditions."""
-    u, (u_x, u_t) = kje.derivatives(apply, x["inside"])
-    u_xx = kje.derivative(apply, x["inside"], 0, 0)
     start = -jnp.sin(np.pi * x["start"][:, :1])
     return {
-        "pde": jnp.mean((u_t + u * u_x - NU * u_xx) ** 2),
+        "pde": jnp.mean(residual(apply, x["inside"]) ** 2),
         "edge": WEIGHT * jnp.mean(apply(x["edge"]) ** 2),
         "start": WEIGHT * jnp.mean((apply(x["start"]) - start) ** 2),
     }
@@ -56,15 +61,25 @@ def spread(count, random):
     return (random.uniform(size=2) + np.arange(count)[:, None] * steps) % 1
 
 
-def sets(*seed):
+def sets(random):
     """The three sets, of columns x and t."""
-    random = np.random.default_rng(seed)
     sides = np.where(np.arange(EDGE) % 2, 1, -1)[:, None]
     return {
         "inside": spread(INSIDE, random) * [2, 1] + [-1, 0],
         "edge": spread(EDGE, random) * [0, 1] + sides * [1, 0],
         "start": spread(START, random) * [2, 0] + [-1, 0],
     }
+
+
+def harder(inside, model, random):
+    """Half of the points inside, and as many where the model is wrong."""
+    others = spread(20 * INSIDE, random) * [2, 1] + [-1, 0]
+    wrong = np.abs(residual(model, others.astype("float32")))[:, 0]
+    count = len(inside) // 2
+    chosen = random.choice(
+        len(others), count, replace=False, p=wrong / wrong.sum()
+    )
+    return np.concatenate([inside[count:], others[chosen]])
 
 
 def exact(x, t):
@@ -83,39 +98,40 @@ def exact(x, t):
     return -(factors * np.sin(np.pi * y)).sum(-1) / factors.sum(-1)
 
 
-def train(seed, adam_steps, lbfgs_steps, steps=500):
-    """A trained network, and the loss after each epoch."""
+def train(seed, adam_steps, lbfgs_steps, rounds=3):
+    """A network that Adam trains, and then L-BFGS, on harder points."""
     keras.utils.set_random_seed(seed)
-    model, losses = Wave(), []
-    rate = optax.cosine_decay_schedule(2e-3, adam_steps, alpha=0.02)
+    random = np.random.default_rng(seed)
+    model, x = Wave(), sets(random)
 
-    def fit(optimizer, count, resample=None):
+    def fit(optimizer, count, name):
         # Compiling again keeps the weights.
         model.compile(optimizer=optimizer, loss=burgers)
-        size = min(steps, count)
-        points = kje.Points(**sets(seed), steps=size, resample=resample)
-        history = model.fit(points, epochs=count // size, verbose=0)
-        losses.extend(history.history["loss"])
-        print(f"loss {losses[-1]:.1e} after {count} steps")
+        history = model.fit(kje.Points(**x, steps=count), verbose=0)
+        loss = history.history["loss"][-1]
+        print(f"loss {loss:.1e} after {count} steps of {name}")
 
-    # Adam gets other points in each epoch, so that the shock falls into no
-    # gap. L-BFGS needs one function, and so the same points.
-    fit(optax.adam(rate), adam_steps, lambda epoch: sets(seed, epoch))
-    fit(optax.lbfgs(memory_size=50), lbfgs_steps)
-    return model, losses
+    rate = optax.cosine_decay_schedule(2e-3, adam_steps, alpha=0.02)
+    fit(optax.adam(rate), adam_steps, "Adam")
+    inside = x["inside"]
+    for _ in range(rounds):
+        # The shock is thin enough to hide in a gap between even points.
+        x["inside"] = harder(inside, model, random)
+        fit(optax.lbfgs(memory_size=50), lbfgs_steps // rounds, "L-BFGS")
+    return model
 
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--adam", type=int, default=15_000, metavar="STEPS")
-    parser.add_argument("--lbfgs", type=int, default=7_000, metavar="STEPS")
+    parser.add_argument("--lbfgs", type=int, default=7_500, metavar="STEPS")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("out"))
     parser.add_argument("--quick", action="store_true", help="fewer steps")
     arguments = parser.parse_args(argv)
     if arguments.quick:
         arguments.adam, arguments.lbfgs = 400, 100
-    model, _ = train(arguments.seed, arguments.adam, arguments.lbfgs)
+    model = train(arguments.seed, arguments.adam, arguments.lbfgs)
 
     x, t = np.meshgrid(np.linspace(-1, 1, 101), np.linspace(0.01, 1, 100))
     truth = exact(x, t)

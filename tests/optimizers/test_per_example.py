@@ -316,10 +316,17 @@ def test_a_train_step_of_ones_own_that_applies_a_batch_is_refused(make):
         np.testing.assert_array_equal(a, b)
 
 
-def test_one_of_several_optimizers_is_refused():
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda o: PerExample(o, CLIP), "another optimizer around"),
+        (lambda o: OptaxOptimizer(dpsgd()), "one optimizer of several"),
+    ],
+)
+def test_one_of_several_optimizers_is_refused(make, match):
     model = network()
-    model.compile(by_layer(lambda o: PerExample(o, CLIP)), "mse")
-    with pytest.raises(ValueError, match="another optimizer around"):
+    model.compile(by_layer(make), "mse")
+    with pytest.raises(ValueError, match=match):
         fit(model)
 
 
