@@ -7,6 +7,7 @@ from typing import Any, Self, TypeVar
 
 from keras_jax_ext import _keras
 from keras_jax_ext._inline.declarations import declarations
+from keras_jax_ext._loop.points import Sets
 from keras_jax_ext._saving.models import Saved, is_numbered, pickled
 from keras_jax_ext._seeing.summary import Summary
 from keras_jax_ext._training.specs import Kept
@@ -143,6 +144,8 @@ class Model(
         required, allowed = self._call_inputs
         named = any(name in kwargs for name in required)
         if len(required) < 2 or len(args) != 1 or named:
+            return args, kwargs
+        if isinstance(args[0], Sets):  # no input: a loss takes it apart
             return args, kwargs
         (inputs,) = args
         if isinstance(inputs, dict):

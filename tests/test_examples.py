@@ -55,6 +55,31 @@ def test_gan(tmp_path):
     assert (tmp_path / "gan.png").exists()
 
 
+def test_burgers(tmp_path, capsys):
+    example = load("burgers")
+    error = example.main(["--quick", "--out", str(tmp_path)])
+    found = re.findall(r"loss ([0-9.e+-]+)", capsys.readouterr().out)
+    adam, *_, lbfgs = map(float, found)
+    assert lbfgs < adam
+    assert error < 0.7
+    assert (tmp_path / "burgers.png").exists()
+
+
+def test_the_exact_solution_of_burgers_equation_solves_it():
+    exact, nu = load("burgers").exact, 0.01 / np.pi
+    x, t = np.meshgrid(np.linspace(-0.9, 0.9, 7), np.linspace(0.1, 0.9, 5))
+    h = 1e-4
+    u_t = (exact(x, t + h) - exact(x, t - h)) / (2 * h)
+    u_x = (exact(x + h, t) - exact(x - h, t)) / (2 * h)
+    u_xx = (exact(x + h, t) - 2 * exact(x, t) + exact(x - h, t)) / h**2
+    residual = u_t + exact(x, t) * u_x - nu * u_xx
+    # The middle of the shock is left out, where differences are rough.
+    assert np.abs(residual[:, np.abs(x[0]) > 0.1]).max() < 1e-3
+    np.testing.assert_allclose(
+        exact(x, 1e-6 + 0 * t), -np.sin(np.pi * x), atol=1e-4
+    )
+
+
 def test_fine_tuning(tmp_path, capsys):
     load("fine_tuning").main(["--quick", "--out", str(tmp_path)])
     printed = capsys.readouterr().out

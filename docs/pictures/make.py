@@ -25,6 +25,7 @@ DRAWN = {
     "variational_autoencoder": "variational_autoencoder",
     "multi_task": "multi_task",
     "lbfgs": "lbfgs",
+    "burgers": "burgers",
     "error_band": "error_band",
     "gan": "gan",
     "fine_tuning": "fine_tuning",

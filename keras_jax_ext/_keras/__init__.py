@@ -85,6 +85,7 @@ from keras_jax_ext._keras.saving import (
 )
 from keras_jax_ext._keras.structures import (
     register_dataclasses as register_dataclasses,
+    register_node as register_node,
 )
 from keras_jax_ext._keras.reading import (
     CACHED as CACHED,

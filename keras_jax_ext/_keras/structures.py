@@ -1,6 +1,7 @@
-"""Dataclasses among the outputs of a model."""
+"""Structures of data that JAX and Keras are to look into."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -46,10 +47,33 @@ def _register(instance):
             object.__setattr__(value, name, child)
         return value
 
-    if jax.tree_util.all_leaves([instance]):
+    for_jax = jax.tree_util.all_leaves([instance])
+    for_keras = optree.tree_is_leaf(instance, namespace="keras")
+    register_node(cls, flatten, unflatten, for_jax=for_jax, for_keras=for_keras)
+
+
+def register_node(
+    cls: type,
+    flatten: Callable[[Any], tuple[Any, Any]],
+    unflatten: Callable[[Any, Any], Any],
+    *,
+    for_jax: bool = True,
+    for_keras: bool = True,
+) -> None:
+    """Let JAX and `keras.tree` look into the instances of a class.
+
+    Args:
+        cls: The class.
+        flatten: Function from an instance to its children, and what else
+            `unflatten` needs, hashable.
+        unflatten: Function of the two, in the other order.
+        for_jax: Boolean, whether JAX is told. Defaults to `True`.
+        for_keras: Boolean, whether Keras is told. Defaults to `True`.
+    """
+    if for_jax:
         jax.tree_util.register_pytree_node(cls, flatten, unflatten)
-    # The namespace is Keras's own; replaced by: a public registration.
-    if optree.tree_is_leaf(instance, namespace="keras"):
+    if for_keras:
+        # The namespace is Keras's own; replaced by: a public registration.
         optree.register_pytree_node(
             cls, flatten, lambda *a: unflatten(*a), namespace="keras"
         )

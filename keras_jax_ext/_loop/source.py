@@ -17,6 +17,7 @@ from keras_jax_ext._loop.epoch_steps import Epochs
 from keras_jax_ext._loop.execution import Executor
 from keras_jax_ext._loop.memo import memo, tell
 from keras_jax_ext._loop.modes import TRAIN
+from keras_jax_ext._loop.points import Points, Repeated
 from keras_jax_ext._loop.stream import Stream
 
 import jax
@@ -105,10 +106,15 @@ class Source:
             `Epochs`, the same at each call.
         """
         if self._epochs is None:
-            begin = self._rows(executor, passes, others)
+            begin = self._points() or self._rows(executor, passes, others)
             begin = begin or self._stream(executor, verbose)
             self._epochs = Epochs(self._counter, begin)
         return self._epochs
+
+    def _points(self):
+        """A function that begins a pass over points; `None` for others."""
+        x = self._data[0]
+        return Repeated(x).open if isinstance(x, Points) else None
 
     def _stream(self, executor, verbose):
         adapter, most = self._counter.data_adapter, executor.most_steps

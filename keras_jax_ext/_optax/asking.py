@@ -22,6 +22,15 @@ def accepted(update: Callable[..., Any]) -> tuple[str, ...]:
     return tuple(n for n in EXTRA_ARGUMENTS if n in names)
 
 
+def aggregates(transformation: Any) -> bool:
+    """Whether it is optax's class for those that take stacked gradients."""
+    # Told without importing it: it is experimental.
+    return any(
+        cls.__name__ == "Aggregator" and cls.__module__.startswith("optax.")
+        for cls in type(transformation).__mro__
+    )
+
+
 def may_ask(update: Callable[..., Any]) -> bool:
     """Whether anything that `update` can reach may need an extra argument.
 

@@ -34,6 +34,8 @@ class Bridge:
         needs: Names of the extra arguments without which `update` fails.
         uses: Names of those that it is given: `needs`, and those for which
             it has a default.
+        aggregates: Whether it takes a gradient for each example, on a first
+            axis, as differentially private ones do.
     """
 
     def __init__(
@@ -44,6 +46,9 @@ class Bridge:
         self.transformation = transformation
         self.variables = list(variables)
         self.parameters, params, state = self._begin()
+        self.aggregates = asking.aggregates(transformation) or bool(
+            nodes_of(optax.contrib.DifferentiallyPrivateAggregateState, state)
+        )
         if nodes_of(optax.MonitorState, state):
             state = self._measured(params, state)
         self.slots = Slots(state, self.parameters)
@@ -72,19 +77,21 @@ class Bridge:
             state = evaluation.init(self.transformation, params)
         except Exception as e:  # whatever optax or a user's code raises
             raise init_failed(e, params) from e
-        if nodes_of(optax.contrib.DifferentiallyPrivateAggregateState, state):
-            raise ValueError(
-                "Differentially private optimizers need one gradient an "
-                "example, and `fit` computes the gradient of the batch. "
-                f"Received: transformation={self.transformation}. Use another "
-                "optimizer, or write the training loop with optax."
-            )
         return params, state
+
+    def _gradients_like(self, params):
+        """Trees such as an update is given, of one example if of any."""
+        if not self.aggregates:
+            return params
+        return jax.tree.map(lambda p: p[None], params)
 
     def _measured(self, params, state):
         """The state, with entries that `optax.monitor` adds in an update."""
         _, after = jax.eval_shape(
-            lambda g, s, p: self._update(g, s, p, {}), params, state, params
+            lambda g, s, p: self._update(g, s, p, {}),
+            self._gradients_like(params),
+            state,
+            params,
         )
         known = dict(jax.tree_util.tree_flatten_with_path(state)[0])
 
@@ -105,6 +112,8 @@ class Bridge:
     def _probe(self, params, state):
         """Find the extra arguments that `update` needs, and that it uses."""
         if not asking.may_ask(self.transformation.update):
+            if self.aggregates:  # what is chained before it may not take them
+                self._check_update(params, state)
             return (), ()
         every = extra_arguments(
             jnp.zeros(()),
@@ -128,12 +137,17 @@ class Bridge:
             return needs, needs
         return needs, uses
 
+    def _check_update(self, params, state):
+        cause = self._failure(params, state, {})
+        if cause is not None:
+            raise update_failed(cause, params) from cause
+
     def _failure(self, params, state, extra):
         """What `update` raises when it is given `extra`, or `None`."""
         try:
             after = jax.eval_shape(
                 lambda g, s, p: self._update(g, s, p, extra),
-                params,
+                self._gradients_like(params),
                 state,
                 params,
             )
@@ -150,8 +164,9 @@ class Bridge:
         """Update the model's variables and the state.
 
         Args:
-            gradients: One for each variable. A variable whose gradient is
-                `None` stays as it is, and so do its slots.
+            gradients: One for each variable, stacked if it `aggregates`. A
+                variable whose gradient is `None` stays as it is, and so do
+                its slots.
             given: The loss of this step, where `needs` is not empty. Defaults
                 to `None`.
         """

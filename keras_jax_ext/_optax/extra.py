@@ -39,6 +39,28 @@ def given_loss() -> GivenLoss | None:
     return _given.get()
 
 
+# Whether the gradients of the step that runs in this thread have a first axis
+# of examples.
+_stacked: contextvars.ContextVar[bool] = contextvars.ContextVar(
+    "stacked", default=False
+)
+
+
+@contextlib.contextmanager
+def giving_examples() -> Iterator[None]:
+    """Within the block, updates are given a gradient for each example."""
+    token = _stacked.set(True)
+    try:
+        yield
+    finally:
+        _stacked.reset(token)
+
+
+def given_examples() -> bool:
+    """Return whether the gradients are those of each example."""
+    return _stacked.get()
+
+
 def extra_arguments(
     value: jax.Array,
     gradients: Any,

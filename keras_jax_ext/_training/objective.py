@@ -73,11 +73,15 @@ class Objective:
         return self._built
 
     @property
+    def bindings(self) -> list[Binding]:
+        """Of our losses and metrics: what each asks for."""
+        bindings = [binding for *_, binding in self.losses]
+        return bindings + [binding for _, binding in self.own_metrics]
+
+    @property
     def names(self) -> set[str]:
         """Every name that a loss or metric asks for."""
-        bindings = [binding for *_, binding in self.losses]
-        bindings += [binding for _, binding in self.own_metrics]
-        return {name for binding in bindings for name in binding.names}
+        return {name for binding in self.bindings for name in binding.names}
 
     @property
     def metrics(self) -> list[keras.Metric]:

@@ -4,7 +4,10 @@ from typing import Any
 
 from keras_jax_ext import _keras
 from keras_jax_ext._optax import extra
-from keras_jax_ext.optimizers._optax_optimizer import optax_optimizers
+from keras_jax_ext.optimizers._optax_optimizer import (
+    innermost,
+    optax_optimizers,
+)
 
 import jax
 import keras
@@ -76,8 +79,8 @@ def check(model: Any) -> None:
     Args:
         model: A compiled model.
     """
-    root = getattr(model.optimizer, "inner_optimizer", model.optimizer)
-    scales = root is not model.optimizer
+    root = innermost(model.optimizer)
+    scales = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
     for each in optax_optimizers(model.optimizer):
         each.check_model(model.trainable_variables, whole=each is root)
         if scales or each.loss_scale_factor is not None:

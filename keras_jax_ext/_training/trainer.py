@@ -10,12 +10,15 @@ from keras_jax_ext._loop import fit as loop
 from keras_jax_ext._loop.fallback import fuses
 from keras_jax_ext._loop.memo import memo
 from keras_jax_ext._loop.modes import PREDICT, TEST, TRAIN, Mode
+from keras_jax_ext._loop.points import Sets
 from keras_jax_ext._loop.source import Source
 from keras_jax_ext._loop.turns import in_turn
 from keras_jax_ext._loop.validation import Validation, split
 from keras_jax_ext._training import (
     compiling,
     optax_step,
+    per_example_step,
+    points_step,
     specs,
     update_step,
 )
@@ -209,6 +212,7 @@ class Trainer(_keras.TrainingMode, _keras.BuiltByLosses):
         arguments = {k: v for k, v in locals().items() if k in _FIT}
         _keras.check_compiled(self, "fit")
         _keras.forget_first_epoch(self)
+        points_step.prepare(self, x, validation_data)
         compiling.note_shared_sample_weight(
             self, y, sample_weight, training=True
         )
@@ -277,6 +281,7 @@ class Trainer(_keras.TrainingMode, _keras.BuiltByLosses):
             As Keras.
         """
         _keras.check_compiled(self, "evaluate")
+        points_step.prepare(self, x)
         compiling.note_shared_sample_weight(
             self, y, sample_weight, training=False
         )
@@ -323,6 +328,7 @@ class Trainer(_keras.TrainingMode, _keras.BuiltByLosses):
         Returns:
             NumPy arrays, in the structure of the outputs.
         """
+        points_step.refuse(x)
         with optimizers.evaluation_weights(self), last_good_state(self):
             if not self.built or not fuses(self, PREDICT, verbose):
                 return super().predict(x, batch_size, verbose, steps, callbacks)
@@ -404,6 +410,8 @@ class Trainer(_keras.TrainingMode, _keras.BuiltByLosses):
         with compiling.stepping(self, state, training=True):
             if isinstance(self.optimizer, Updates):
                 return update_step.train_step(self, state, data)
+            if per_example_step.is_asked_for(self.optimizer):
+                return per_example_step.train_step(self, state, data)
             if optax_step.is_asked_for(self.optimizer):
                 return optax_step.train_step(self, state, data)
             return super().train_step(state, data)
@@ -477,6 +485,7 @@ class Trainer(_keras.TrainingMode, _keras.BuiltByLosses):
         """
         # Before the first step: an error within it would come too late.
         optax_step.check(self)
+        per_example_step.check(self)
         _make(self, TRAIN, super().make_train_function, force)
 
     def make_test_function(self, force: bool = False) -> None:
@@ -498,9 +507,42 @@ class Trainer(_keras.TrainingMode, _keras.BuiltByLosses):
     # Calls and copies.
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if args and isinstance(args[0], Sets):
+            return points_step.build(self, args[0])
         outputs = super().__call__(*args, **kwargs)
         _keras.register_dataclasses(outputs)
         return outputs
+
+    def stateless_call(
+        self,
+        trainable_variables: Any,
+        non_trainable_variables: Any,
+        *args: Any,
+        return_losses: bool = False,
+        **kwargs: Any,
+    ) -> tuple[Any, ...]:
+        """As `keras.Model.stateless_call`.
+
+        Args:
+            trainable_variables: List of arrays.
+            non_trainable_variables: List of arrays.
+            *args: Arguments of `call`.
+            return_losses: Boolean, whether to return the losses of `call`.
+            **kwargs: Further arguments of `call`.
+
+        Returns:
+            Tuple of the outputs, the non-trainable variables and, if asked
+            for, the losses.
+        """
+        state = trainable_variables, non_trainable_variables
+        if args and isinstance(args[0], Sets):
+            training = bool(kwargs.get("training"))
+            return points_step.stateless_call(
+                self, *state, training=training, losses=return_losses
+            )
+        return super().stateless_call(
+            *state, *args, return_losses=return_losses, **kwargs
+        )
 
     def __deepcopy__(self, memo: Any) -> Any:
         # Keras copies a model through a file, which raw optax is not in: not

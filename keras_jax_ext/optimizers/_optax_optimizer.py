@@ -118,6 +118,7 @@ class OptaxOptimizer(_keras.UpdatesAtOnce):
         self._rate.check_pending(bridge.slots)
         if not self._expects_loss:
             self._check_needs(bridge)
+            self._check_examples(bridge)
         # Nothing fails from here on, so nothing is left half built.
         super().build(variables)
         bridge.slots.create(self)
@@ -134,6 +135,16 @@ class OptaxOptimizer(_keras.UpdatesAtOnce):
                 "`kje.extend(model)` and pass this optimizer to its `compile`."
             )
 
+    def _check_examples(self, bridge):
+        if bridge.aggregates:
+            raise ValueError(
+                "This optax transformation takes one gradient an example, "
+                "which only the train step of a kje model gives. Received: "
+                f"transformation={self._source.given}. Use `kje.Model`, "
+                "`kje.Sequential` or `kje.extend(model)`, pass this optimizer "
+                "to its `compile`, and keep its `train_step`."
+            )
+
     def update_at_once(self, gradients: dict[int, Any]) -> None:
         """Update the variables and the state, as Keras asks of an optimizer.
 
@@ -144,6 +155,8 @@ class OptaxOptimizer(_keras.UpdatesAtOnce):
         loss = extra.given_loss()
         if loss is None:
             self._check_needs(self._bridge)
+        if not extra.given_examples():
+            self._check_examples(self._bridge)
         ordered = [gradients.get(id(v)) for v in self._bridge.variables]
         self._bridge.step(ordered, loss)
 
@@ -249,6 +262,11 @@ class OptaxOptimizer(_keras.UpdatesAtOnce):
         self._expects_loss = True
 
     @property
+    def aggregates(self) -> bool:
+        """Whether the transformation takes one gradient an example."""
+        return self._bridge is not None and self._bridge.aggregates
+
+    @property
     def needs_loss(self) -> tuple[str, ...]:
         """Names of the extra arguments that the transformation is given."""
         return () if self._bridge is None else self._bridge.uses
@@ -265,8 +283,15 @@ def custom_objects(optimizer: Any) -> dict[str, Any]:
     return {"optax_tx": every[0]._source.transformation}
 
 
+def innermost(optimizer: Any) -> Any:
+    """Return the optimizer within others that change its gradients."""
+    while hasattr(optimizer, "inner_optimizer"):
+        optimizer = optimizer.inner_optimizer
+    return optimizer
+
+
 def optax_optimizers(optimizer: Any) -> list[OptaxOptimizer]:
     """Return the `OptaxOptimizer`s that a Keras optimizer holds, or is."""
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    optimizer = innermost(optimizer)
     every = getattr(optimizer, "optimizers", [optimizer])
     return [each for each in every if isinstance(each, OptaxOptimizer)]

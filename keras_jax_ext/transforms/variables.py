@@ -12,6 +12,11 @@ import keras
 _SEED = "seed_generator_state"
 
 
+def is_seed(variable: keras.Variable) -> bool:
+    """Whether a variable is the state of a seed generator."""
+    return variable.name == _SEED
+
+
 class Paths(NamedTuple):
     """The variables of a model, by their paths in it.
 
@@ -35,8 +40,9 @@ class Paths(NamedTuple):
         Raises:
             ValueError: If one path is the beginning of another.
         """
-        seeds = [v for v in model.non_trainable_variables if v.name == _SEED]
-        state = [v for v in model.non_trainable_variables if v.name != _SEED]
+        fixed = model.non_trainable_variables
+        seeds = [v for v in fixed if is_seed(v)]
+        state = [v for v in fixed if not is_seed(v)]
         own = _own_names(model)
         groups = model.trainable_variables, state, seeds
         return cls(*(_by_path(group, own) for group in groups))
