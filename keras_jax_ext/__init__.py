@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 from keras_jax_ext import _keras as _keras
 from keras_jax_ext import layers, losses, metrics, models, optimizers
 from keras_jax_ext._inline.scope import inline
+from keras_jax_ext.ensembles import Ensemble
 from keras_jax_ext.layers import Layer
 from keras_jax_ext.models import Model, Sequential, extend
 from keras_jax_ext.transforms import (
@@ -19,6 +20,7 @@ from keras_jax_ext.transforms import (
 )
 
 __all__ = [
+    "Ensemble",
     "Layer",
     "Model",
     "Sequential",

@@ -106,9 +106,20 @@ class Source:
         """
         if self._epochs is None:
             begin = self._rows(executor, passes, others)
-            begin = begin or self._stream(executor, verbose)
+            if begin is None:
+                self._check_one_order(executor.mode)
+                begin = self._stream(executor, verbose)
             self._epochs = Epochs(self._counter, begin)
         return self._epochs
+
+    def _check_one_order(self, mode):
+        if mode is TRAIN and memo(self.model).orders is not None:
+            raise ValueError(
+                "Orders of their own need arrays that fit on the device, and "
+                "no callback that may change them between batches. Received: "
+                f"a source of type {type(self._data[0]).__name__}. Leave out "
+                '`shuffle="member"`.'
+            )
 
     def _stream(self, executor, verbose):
         adapter, most = self._counter.data_adapter, executor.most_steps
@@ -140,7 +151,9 @@ class Source:
             return None
         size = min(adapter.batch_size, jax.tree.leaves(rows)[0].shape[0])
         steps = passes * (self.num_batches or 1)
-        if not executor.program.takes(*program_key(rows, size), steps):
+        orders = memo(self.model).orders
+        takes = executor.program.takes(*program_key(rows, size), steps)
+        if not (takes or orders):
             return None
         foreign = any(map(_runs_code, others))
 
@@ -150,7 +163,7 @@ class Source:
 
         shuffle = options.get("shuffle", False)
         most = executor.most_steps
-        return Resident(adapter, rows, shuffle, most, again).open
+        return Resident(adapter, rows, shuffle, most, again, orders).open
 
 
 def _blocks(arrays, rows, can_change, size) -> Callable[[], Cursor]:
