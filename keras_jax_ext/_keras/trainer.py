@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
+import numpy as np
 
 # ruff: isort: off
 # Makes the variables of a model from shapes. No public counterpart.
@@ -103,11 +104,14 @@ def monitored(callback: Any, values: Any, reference: Any) -> Any:
         callback: A Keras callback that monitors a log; it has its model.
         values: Array.
         reference: Array, or `None` for the first values.
+
+    Returns:
+        Boolean, or an array of them.
     """
     # Private; replaced by: the direction of a log, in public.
     if callback.monitor_op is None:
         callback._set_monitor_op()
-    return callback._is_improvement(values, reference)
+    return np.asarray(callback._is_improvement(values, reference))
 
 
 def write(variable: Any, array: Any) -> None:

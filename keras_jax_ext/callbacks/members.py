@@ -95,18 +95,12 @@ class MemberEarlyStopping(keras.callbacks.Callback):
         if values is None or epoch < self.start_from_epoch:
             return
         active = model.active
-        reference = self.baseline if self.best is None else self.best
-        better = _keras.monitored(self._judge, values, reference)
-        better = active & np.asarray(better)
+        better = active & _keras.monitored(self._judge, values, self.best)
         if self.best is None:
-            # Without a baseline the first values are the best until now.
-            start = values if reference is None else reference
-            self.best = np.full_like(values, start)
+            self.best = values
         counts = better
         if self.baseline is not None:
-            counts = better & np.asarray(
-                _keras.monitored(self._judge, values, self.baseline)
-            )
+            counts &= _keras.monitored(self._judge, values, self.baseline)
         self.best = np.where(better, values, self.best)
         self.best_epoch = np.where(better, epoch, self.best_epoch)
         self._keep_best(better)

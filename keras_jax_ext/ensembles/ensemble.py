@@ -86,7 +86,7 @@ class Ensemble(VmappedSteps, Model):
     def _keep(self):
         """Track the stacked variables, once they are made."""
         if self._members.are_built and not self.built:
-            self._twins = self.variables
+            self._twins = self.variables  # what a file holds
             self.built = True
 
     # Build.
@@ -390,7 +390,7 @@ class Ensemble(VmappedSteps, Model):
                 np.ones(len(self._members), bool), dtype="bool", trainable=False
             )
             # Not by `setattr`: it is no part of a file.
-            vars(self)["_mask"] = mask
+            object.__setattr__(self, "_mask", mask)
             self.train_function = self.test_function = None
             self.predict_function = None
         self._mask.assign(np.asarray(active, bool))
@@ -473,7 +473,7 @@ class Ensemble(VmappedSteps, Model):
 
     def get_config(self) -> dict[str, Any]:
         """The config of a member, and the seeds of all."""
-        member = keras.saving.serialize_keras_object(self._members.model)
+        member = dict(keras.saving.serialize_keras_object(self._members.model))
         member.pop("compile_config", None)
         seeds = self._members.seeds
         return {

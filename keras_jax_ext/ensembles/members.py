@@ -213,7 +213,7 @@ def check_computing_alike(models: Sequence[Any], x: Any) -> None:
 def _traced(model, x):
     groups = model.trainable_variables, model.non_trainable_variables
     variables = [[_shape(v) for v in group] for group in groups]
-    leaves: Any
+    structure: Any
     leaves, structure = jax.tree.flatten((variables, jax.tree.map(_shape, x)))
 
     def call(*given):

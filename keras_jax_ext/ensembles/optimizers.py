@@ -154,7 +154,9 @@ def _update(optimizer, model):
         given = extra.GivenLoss(
             jnp.zeros(()),
             dict(zip(ids, gradients, strict=True)),
-            lambda changed: sum(jnp.sum(v) for v in changed.values()),
+            lambda changed: jnp.sum(
+                jnp.stack([jnp.sum(v) for v in changed.values()])
+            ),
         )
         with extra.giving(given):
             return optimizer.stateless_apply(state, gradients, values)
@@ -275,7 +277,8 @@ def _class_of(cls):
 
 def _stacked(optimizer, member, stack):
     """An optimizer of the same class, over the twins of its variables."""
-    cls: Any = _class_of(type(optimizer))
+    own: Any = type(optimizer)
+    cls: Any = _class_of(own)
     made = cls.__new__(cls)
     held = {
         name: _within(value, member, stack)

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 class VmappedSteps(_keras.BuiltFromBatches):
     """Mixin: the variables and steps of an ensemble."""
 
+    built: bool
     _members: Members
     _heard: Heard
     # The mask of the members that train, once a callback has set it.
