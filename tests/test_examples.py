@@ -48,6 +48,14 @@ def test_error_band(tmp_path):
     assert (tmp_path / "error_band.png").exists()
 
 
+def test_ensemble(tmp_path):
+    near, far = load("ensemble").main(
+        ["--quick", "--members", "8", "--out", str(tmp_path)]
+    )
+    assert 0 < near < 0.5 * far
+    assert (tmp_path / "ensemble.png").exists()
+
+
 def test_fine_tuning(tmp_path, capsys):
     load("fine_tuning").main(["--quick", "--out", str(tmp_path)])
     printed = capsys.readouterr().out

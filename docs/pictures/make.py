@@ -26,6 +26,7 @@ DRAWN = {
     "multi_task": "multi_task",
     "lbfgs": "lbfgs",
     "error_band": "error_band",
+    "ensemble": "ensemble",
     "fine_tuning": "fine_tuning",
     "digits": "digits",
     "characters": "characters",
