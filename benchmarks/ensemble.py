@@ -75,9 +75,10 @@ class Work:
 
     def by_hand(self, n):
         """A function that runs a vmapped scan over each epoch."""
-        models = [self.build() for _ in range(n)]
-        apply, _ = kje.functional(models[0])
-        every = [kje.functional(model)[1] for model in models]
+        # Members have the same names of layers.
+        ensemble = kje.Ensemble(self.build, n)
+        views = [kje.functional(ensemble.member(i)) for i in range(n)]
+        apply, every = views[0][0], [variables for _, variables in views]
         stacked = jax.tree.map(lambda *a: jnp.stack(a), *every)
         optimizer, loss = ADAM(), self.loss
         data = jax.device_put((self.x, self.y))

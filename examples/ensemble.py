@@ -84,7 +84,7 @@ def main(argv=None):
     draw(left, f"member {best} alone", (x, y), points, predictions[best])
     title = f"mean and spread of {len(predictions)}"
     draw(right, title, (x, y), points, mean, spread)
-    right.legend(loc="upper right", fontsize="small")
+    right.legend(loc="lower right", fontsize="small")
     arguments.out.mkdir(parents=True, exist_ok=True)
     figure.tight_layout()
     figure.savefig(arguments.out / "ensemble.png", dpi=150)
