@@ -115,9 +115,9 @@ class Source:
     def _check_one_order(self, mode):
         if mode is TRAIN and memo(self.model).orders is not None:
             raise ValueError(
-                "Orders of their own need arrays that fit on the device, and "
-                "no callback that may change them between batches. Received: "
-                f"a source of type {type(self._data[0]).__name__}. Leave out "
+                "Models have orders of their own over arrays that fit on the "
+                "device, and that no callback may change between batches. "
+                "Received: arrays that are read batch by batch. Leave out "
                 '`shuffle="member"`.'
             )
 

@@ -100,7 +100,8 @@ class MemberEarlyStopping(keras.callbacks.Callback):
             self.best = values
         counts = better
         if self.baseline is not None:
-            counts &= _keras.monitored(self._judge, values, self.baseline)
+            beats = _keras.monitored(self._judge, values, self.baseline)
+            counts = better & beats
         self.best = np.where(better, values, self.best)
         self.best_epoch = np.where(better, epoch, self.best_epoch)
         self._keep_best(better)

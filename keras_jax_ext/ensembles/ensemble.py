@@ -1,5 +1,6 @@
 """`Ensemble`: many copies of a model, trained as one."""
 
+import copy
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
@@ -256,6 +257,7 @@ class Ensemble(VmappedSteps, Model):
         own = isinstance(shuffle, str) and shuffle == "member"
         if own:
             given["shuffle"] = True
+            _check_arrays(x, shuffle)
             if not fuses(self, TRAIN, verbose):
                 raise ValueError(
                     "Members have an order of their own in the compiled loop "
@@ -499,8 +501,10 @@ class Ensemble(VmappedSteps, Model):
         known = _keras.custom_objects()
 
         def build():
+            # Keras takes entries out of what it reads.
+            again = copy.deepcopy(member)
             with keras.saving.custom_object_scope(known):
-                return keras.saving.deserialize_keras_object(member)
+                return keras.saving.deserialize_keras_object(again)
 
         return cls(build, **config)
 
@@ -553,10 +557,23 @@ def _members_first(array):
     return np.moveaxis(array, 1, 0)
 
 
+def _are_arrays(x):
+    leaves = keras.tree.flatten(x)
+    return all(hasattr(leaf, "shape") and len(leaf.shape) for leaf in leaves)
+
+
+def _check_arrays(x, shuffle):
+    if not _are_arrays(x):
+        raise ValueError(
+            "Members have orders of their own over arrays. Received: "
+            f"shuffle={shuffle!r} with x of type {type(x).__name__}. Leave "
+            "`shuffle` out: all members see the same batches."
+        )
+
+
 def _first_rows(x):
     """A row of arrays, to build from."""
-    leaves = keras.tree.flatten(x)
-    if not all(hasattr(leaf, "shape") and len(leaf.shape) for leaf in leaves):
+    if not _are_arrays(x):
         raise ValueError(
             "An ensemble that is not built predicts for arrays, whose shapes "
             f"are known. Received: x={x!r}. Call it on a batch first, "

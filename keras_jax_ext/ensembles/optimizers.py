@@ -191,12 +191,8 @@ class _Stacked:
     @property
     def learning_rates(self) -> Any:
         """The learning rate of each member, an array."""
-        rate = self._of_member.learning_rate
-        if isinstance(rate, keras.Variable):
-            return np.asarray(self._stack.of([rate])[0].value)
-        return np.asarray(
-            self._stack.run(lambda: self._of_member.learning_rate)
-        )
+        own = self._of_member
+        return np.asarray(self._stack.run(lambda: own.learning_rate))
 
     @property
     def learning_rate(self) -> Any:
@@ -208,10 +204,9 @@ class _Stacked:
 
     @learning_rate.setter
     def learning_rate(self, learning_rate: Any) -> None:
-        rate = self._of_member.learning_rate
-        if not isinstance(rate, keras.Variable) or callable(learning_rate):
-            self._of_member.learning_rate = learning_rate  # says why not
-            return
+        own = self._of_member
+        with keras.StatelessScope():
+            own.learning_rate = 0.0  # raises if it cannot be set
         new = np.asarray(learning_rate, "float32")
         rates = self.learning_rates
         if new.ndim == 0:
@@ -224,7 +219,7 @@ class _Stacked:
                 f"each member. Received: shape {new.shape} for {len(rates)} "
                 "members."
             )
-        self._stack.of([rate])[0].assign(new)
+        self._stack.of([own.learning_rate])[0].assign(new)
 
     @property
     def iterations(self) -> Any:

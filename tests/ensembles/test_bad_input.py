@@ -56,7 +56,7 @@ def test_one_model_for_all():
 
 def test_a_layer_for_all():
     shared = keras.layers.Dense(3)
-    with pytest.raises(ValueError, match="the same variable 'dense/kernel'"):
+    with pytest.raises(ValueError, match=r"the same variable '.*dense/kernel'"):
         kje.Ensemble(lambda: keras.Sequential([keras.Input((3,)), shared]), 2)
 
 
@@ -66,13 +66,13 @@ def test_other_shapes():
 
 
 def test_other_layers():
+    def build(seed):
+        inputs = [keras.Input((3,)), keras.layers.Dense(4)]
+        more = [keras.layers.Dense(1)] if seed == 0 else []
+        return keras.Sequential(inputs + more)
+
     with pytest.raises(ValueError, match="with 2 variables, where member 0"):
-        kje.Ensemble(
-            lambda seed: (
-                net() if not seed else keras.Sequential([net().layers[0]])
-            ),
-            2,
-        )
+        kje.Ensemble(build, 2)
 
 
 def test_another_computation():
@@ -149,7 +149,7 @@ def test_own_orders_are_for_arrays():
             yield X[:8], Y[:8]
 
     before = together.get_weights()
-    with pytest.raises(ValueError, match="a source of type generator"):
+    with pytest.raises(ValueError, match="with x of type generator"):
         together.fit(batches(), steps_per_epoch=2, shuffle="member", verbose=0)
     assert jnp.array_equal(before[0], together.get_weights()[0])
     fit(together)

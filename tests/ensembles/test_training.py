@@ -56,8 +56,6 @@ def assert_as_alone(make, build=Plain, tolerance=1e-6, given=None, **options):
         ),
         lambda: optax.adam(1e-2),
         lambda: OptaxOptimizer(optax.adam, learning_rate=1e-2),
-        lambda: optax.contrib.schedule_free_adamw(1e-2),
-        lambda: optax.lookahead(optax.sgd(1e-1), 5, 0.5),
     ],
     ids=[
         "sgd",
@@ -67,17 +65,24 @@ def assert_as_alone(make, build=Plain, tolerance=1e-6, given=None, **options):
         "scheduled",
         "optax",
         "injected",
-        "schedule-free",
-        "lookahead",
     ],
 )
 def test_a_member_trains_as_alone(make):
+    assert_as_alone(make)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: optax.contrib.schedule_free_adamw(1e-2),
+        lambda: optax.lookahead(optax.sgd(1e-1), 5, 0.5),
+    ],
+    ids=["schedule-free", "lookahead"],
+)
+def test_a_member_is_evaluated_as_alone(make):
     together, model = assert_as_alone(make)
     np.testing.assert_allclose(
-        together.predict(X, verbose=0)[1],
-        model.predict(X, verbose=0),
-        1e-5,
-        1e-5,
+        together.predict(X, verbose=0)[1], model.predict(X, verbose=0), 1e-5
     )
 
 
@@ -215,17 +220,14 @@ def test_a_member_that_was_taken_out_trains_on():
     fit(together)
     model = alone(1, metrics=["mae"])
     fit(model)
-    taken = together.member(1)
-    for each in (taken, model):
-        each.last = fit(each, shuffle=False).history
-    for name, values in model.last.items():
-        np.testing.assert_allclose(taken.last[name], values, 1e-6)
+    taken, before = together.member(1), together.get_weights()
+    history, expected = (fit(m, shuffle=False).history for m in (taken, model))
+    for name, values in expected.items():
+        np.testing.assert_allclose(history[name], values, 1e-5)
     assert_same_model(taken, model)
     # It shares nothing with the ensemble.
-    fit(together)
-    fit(model)
-    assert_same_model(together.member(1), model)
-    assert not np.allclose(taken.weights[0], together.member(1).weights[0])
+    for kept, value in zip(before, together.get_weights(), strict=True):
+        np.testing.assert_array_equal(kept, value)
 
 
 @pytest.mark.skipif(
