@@ -52,7 +52,7 @@ def _is_sweep(given):
         return False
     function = getattr(given, "func", given)  # of a `functools.partial`
     # `optax.adam` itself: `optimizers.get` says that it must be called.
-    return not getattr(function, "__module__", "").startswith("optax.")
+    return not str(getattr(function, "__module__", "")).startswith("optax.")
 
 
 def build(given: Given, model: Any, stack: Stack) -> Any:

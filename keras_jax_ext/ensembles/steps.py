@@ -23,6 +23,15 @@ class VmappedSteps(_keras.BuiltFromBatches):
     # Whether each member has its own rows in a batch.
     _own_rows = False
 
+    @property
+    def trainable(self) -> bool:
+        """Boolean, whether the members are trained, as of a layer."""
+        return self._members.model.trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        self._members.model.trainable = value
+
     # Variables: those of the member, stacked, in the order that it has.
 
     @property
@@ -118,24 +127,15 @@ class VmappedSteps(_keras.BuiltFromBatches):
         Returns:
             Tuple of the logs and the next state.
         """
-        rows = 1 if self._own_rows else None
-        if self._mask is None:
-            logs, state = self._each("train_step", rows)(state, data)
-            return MemberLogs.of(logs), state
-        trained, (*others, mask), slots, metrics = state
-        before = trained, others, slots
-        logs, (trained, others, slots, metrics) = self._each(
-            "train_step", rows
-        )((*before, metrics), data)
-
-        def kept(new, old):
-            shape = (-1, *[1] * (old.ndim - 1))
-            return jnp.where(mask.reshape(shape), new, old)
-
-        trained, others, slots = jax.tree.map(
-            kept, (list(trained), list(others), list(slots)), before
-        )
-        state = trained, [*others, mask], slots, metrics
+        trained, others, slots, metrics = state
+        own, rest = self._split(others)
+        before = trained, own, slots
+        step = self._each("train_step", rows=1 if self._own_rows else None)
+        logs, (*after, metrics) = step((*before, metrics), data)
+        if rest:
+            after = _where(*rest, after, before)
+        trained, own, slots = after
+        state = trained, [*own, *rest], slots, metrics
         return MemberLogs.of(logs), state
 
     def test_step(self, state: Any, data: Any) -> tuple[Any, Any]:
@@ -195,3 +195,13 @@ class VmappedSteps(_keras.BuiltFromBatches):
                 raise
 
         return run
+
+
+def _where(mask, new, old):
+    """The new arrays of the members that train, the old ones of the others."""
+
+    def chosen(new, old):
+        return jnp.where(mask.reshape(-1, *[1] * (old.ndim - 1)), new, old)
+
+    groups = zip(new, old, strict=True)
+    return [list(map(chosen, *pair)) for pair in groups]
