@@ -506,7 +506,9 @@ class Ensemble(VmappedSteps, Model):
             with keras.saving.custom_object_scope(known):
                 return keras.saving.deserialize_keras_object(again)
 
-        return cls(build, **config)
+        made = cls(build, **config)
+        made._members.trust()
+        return made
 
     def get_build_config(self) -> None:
         """Nothing: the config of the member holds it."""

@@ -81,8 +81,9 @@ def test_a_member_trains_as_alone(make):
 )
 def test_a_member_is_evaluated_as_alone(make):
     together, model = assert_as_alone(make)
+    given = {"x": X, "verbose": 0}
     np.testing.assert_allclose(
-        together.predict(X, verbose=0)[1], model.predict(X, verbose=0), 1e-5
+        together.predict(**given)[1], model.predict(**given), 1e-5, 1e-6
     )
 
 
@@ -371,3 +372,12 @@ def test_the_random_streams_of_the_process_stay():
     made(X[:1])
     made.member(0)
     assert (np.random.uniform(), keras.random.uniform(()).item()) == expected
+
+
+def test_members_that_are_not_trainable_keep_their_weights():
+    together = ensemble(functional, 2)
+    together.trainable = False
+    assert not together.trainable_variables
+    assert len(together.non_trainable_variables) == len(together.variables)
+    together.trainable = True
+    fit(together, epochs=1)
