@@ -133,7 +133,7 @@ class VmappedSteps(_keras.BuiltFromBatches):
         step = self._each("train_step", rows=1 if self._own_rows else None)
         logs, (*after, metrics) = step((*before, metrics), data)
         if rest:
-            after = _where(*rest, after, before)
+            after = _where(rest[0], after, before)
         trained, own, slots = after
         state = trained, [*own, *rest], slots, metrics
         return MemberLogs.of(logs), state

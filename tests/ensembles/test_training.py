@@ -374,7 +374,7 @@ def test_the_random_streams_of_the_process_stay():
     assert (np.random.uniform(), keras.random.uniform(()).item()) == expected
 
 
-def test_members_that_are_not_trainable_keep_their_weights():
+def test_an_ensemble_is_frozen_and_freed():
     together = ensemble(functional, 2)
     together.trainable = False
     assert not together.trainable_variables
