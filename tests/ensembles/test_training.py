@@ -381,3 +381,11 @@ def test_an_ensemble_is_frozen_and_freed():
     assert len(together.non_trainable_variables) == len(together.variables)
     together.trainable = True
     fit(together, epochs=1)
+
+
+def test_paths_do_not_depend_on_what_was_built_before():
+    functional()
+    together = kje.Ensemble(functional, 2)
+    paths = [variable.path for variable in together.weights]
+    assert paths[:2] == ["dense/kernel", "dense/bias"]
+    assert [v.path for v in together.member(1).weights] == paths
