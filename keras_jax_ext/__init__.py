@@ -11,6 +11,7 @@ from keras_jax_ext import layers, losses, metrics, models, optimizers
 from keras_jax_ext._inline.scope import inline
 from keras_jax_ext._loop.points import Points
 from keras_jax_ext._training.updates import MovingAverage, Update
+from keras_jax_ext.ensembles import Ensemble
 from keras_jax_ext.layers import Layer
 from keras_jax_ext.models import Model, Sequential, extend
 from keras_jax_ext.transforms import (
@@ -21,6 +22,7 @@ from keras_jax_ext.transforms import (
 )
 
 __all__ = [
+    "Ensemble",
     "Layer",
     "Model",
     "MovingAverage",

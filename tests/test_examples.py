@@ -80,6 +80,14 @@ def test_the_exact_solution_of_burgers_equation_solves_it():
     )
 
 
+def test_ensemble(tmp_path):
+    near, far = load("ensemble").main(
+        ["--quick", "--members", "8", "--out", str(tmp_path)]
+    )
+    assert 0 < near < far
+    assert (tmp_path / "ensemble.png").exists()
+
+
 def test_fine_tuning(tmp_path, capsys):
     load("fine_tuning").main(["--quick", "--out", str(tmp_path)])
     printed = capsys.readouterr().out

@@ -25,6 +25,7 @@ TYPED = [
     "_seeing",
     "_training",
     "_xla",
+    "ensembles",
     "transforms",
 ]
 

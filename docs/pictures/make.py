@@ -27,6 +27,7 @@ DRAWN = {
     "lbfgs": "lbfgs",
     "burgers": "burgers",
     "error_band": "error_band",
+    "ensemble": "ensemble",
     "gan": "gan",
     "fine_tuning": "fine_tuning",
     "digits": "digits",

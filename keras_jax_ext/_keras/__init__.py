@@ -73,6 +73,7 @@ from keras_jax_ext._keras.optimizing import (
     UpdatesAtOnce as UpdatesAtOnce,
 )
 from keras_jax_ext._keras.saving import (
+    custom_objects as custom_objects,
     entry_of as entry_of,
     file_shapes as file_shapes,
     is_store as is_store,
@@ -94,8 +95,12 @@ from keras_jax_ext._keras.reading import (
     share_epoch as share_epoch,
     train_validation_split as train_validation_split,
 )
+from keras_jax_ext._keras.streams import Alone as Alone
 from keras_jax_ext._keras.trainer import (
+    BuiltFromBatches as BuiltFromBatches,
     build as build,
+    build_compiled as build_compiled,
+    build_layers as build_layers,
     cache_iterator as cache_iterator,
     cached_iterator as cached_iterator,
     BuiltByLosses as BuiltByLosses,
@@ -108,8 +113,11 @@ from keras_jax_ext._keras.trainer import (
     held_state as held_state,
     hold_state as hold_state,
     in_order as in_order,
+    is_built as is_built,
+    is_compiled_built as is_compiled_built,
     is_default as is_default,
     metrics_result as metrics_result,
+    monitored as monitored,
     own_state as own_state,
     pythonify_logs as pythonify_logs,
     release_state as release_state,

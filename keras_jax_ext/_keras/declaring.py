@@ -98,9 +98,14 @@ def _swapped(name, value):
         set_global_attribute(name, before)
 
 
-def fresh_names() -> contextlib.AbstractContextManager[None]:
-    """Count automatic names from zero, so that they repeat exactly."""
-    return _swapped("object_name_uids", collections.defaultdict(int))
+def fresh_names(counts: Any = None) -> contextlib.AbstractContextManager[None]:
+    """Count automatic names from zero, so that they repeat exactly.
+
+    Args:
+        counts: Dict to go on with. Defaults to `None`, a new one.
+    """
+    fresh: Any = collections.defaultdict(int)
+    return _swapped("object_name_uids", fresh if counts is None else counts)
 
 
 def no_call_context() -> contextlib.AbstractContextManager[None]:

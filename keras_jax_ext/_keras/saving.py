@@ -16,6 +16,8 @@ import numpy as np
 from keras.src.saving import saving_lib
 # ruff: isort: on
 
+from keras_jax_ext._keras.declaring import get_global_attribute
+
 # Where TensorFlow's Keras 2.13 kept layers; Keras still finds them.
 _OLD = "_layer_checkpoint_dependencies"
 _CHECKSUM = "keras_jax_ext_checksum"
@@ -77,6 +79,11 @@ def saved_shapes(
     owners = {id(each): each for each in layers}
     by_path = {p: owners[i] for i, p in visited.paths.items() if i in owners}
     return recorder.shapes, by_path
+
+
+def custom_objects() -> dict[str, Any]:
+    """The classes by name of the `custom_object_scope`s that are open."""
+    return dict(get_global_attribute("custom_objects_scope_dict") or {})
 
 
 def loader_of(layer: keras.Layer) -> type:

@@ -9,8 +9,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
+import numpy as np
 
 # ruff: isort: off
+# Makes the variables of a model from shapes. No public counterpart.
+from keras.src.backend import compute_output_spec
+
 # Whether a callback's hook is Keras's empty one. No public counterpart.
 from keras.src.utils import is_default as is_default
 
@@ -33,6 +37,85 @@ def build(model: Any, iterator: EpochIterator) -> None:
     # Keras 3.16 renamed the method that decides whether there is need.
     builder = getattr(model, "_maybe_symbolic_build", model._symbolic_build)
     builder(iterator=iterator)
+
+
+class BuiltFromBatches(Mixin):
+    """Mixin: a model that builds itself, and its losses, from a batch.
+
+    Keras calls these methods before the first step. Replaced by: a public
+    hook that is given the first batch.
+    """
+
+    def needs_batch(self) -> bool:
+        """Whether anything is left to build."""
+        raise NotImplementedError
+
+    def build_from_batch(self, batch: Any) -> None:
+        """Build what is left, from `(x, y, sample_weight)` of any length."""
+        raise NotImplementedError
+
+    def _symbolic_build(self, iterator=None, data_batch=None):
+        if not self.needs_batch():
+            return
+        if data_batch is None:
+            data_batch = _first_batch(iterator)
+        self.build_from_batch(data_batch)
+
+    # Its name in Keras 3.16.
+    _maybe_symbolic_build = _symbolic_build
+
+
+def _first_batch(iterator):
+    """A batch, drawn as Keras itself draws it."""
+    if hasattr(keras.Model, "_maybe_symbolic_build"):  # Keras 3.16
+        return next(iter(iterator.data_adapter.get_jax_iterator()))
+    _, _, batches = next(iter(iterator))
+    return next(batches)
+
+
+def is_built(model: Any) -> bool:
+    """Whether a model and all of its layers have their variables."""
+    return all(layer.built for layer in model._flatten_layers())
+
+
+def build_layers(model: Any, x: Any) -> None:
+    """Make the variables of a model, from the shapes of inputs.
+
+    Args:
+        model: The model.
+        x: Structure of `keras.KerasTensor`s.
+    """
+    # As `fit` does for a model that is not built; private, for `Layer`'s own
+    # `compute_output_spec` makes no variables.
+    compute_output_spec(model, x, training=False)
+
+
+def is_compiled_built(model: Any) -> bool:
+    """Whether the losses and metrics of `compile` have their variables."""
+    compiled = model._compile_loss, model._compile_metrics
+    return all(each is None or each.built for each in compiled)
+
+
+def build_compiled(model: Any, batch: Any) -> None:
+    """Build the losses and metrics of `compile`, from a batch."""
+    model._symbolic_build(data_batch=batch)
+
+
+def monitored(callback: Any, values: Any, reference: Any) -> Any:
+    """Whether each of some values is better than a reference.
+
+    Args:
+        callback: A Keras callback that monitors a log; it has its model.
+        values: Array.
+        reference: Array, or `None` for the first values.
+
+    Returns:
+        Boolean, or an array of them.
+    """
+    # Private; replaced by: the direction of a log, in public.
+    if callback.monitor_op is None:
+        callback._set_monitor_op()
+    return np.asarray(callback._is_improvement(values, reference))
 
 
 def write(variable: Any, array: Any) -> None:
@@ -126,7 +209,7 @@ def in_order(model: Any, logs: dict[str, Any]) -> list[Any]:
 
 def metrics_result(model: Any, logs: Any) -> dict[str, Any]:
     """Ask the metrics for their results; `logs` if they have none."""
-    return dict(model._get_metrics_result_or_logs(logs))
+    return model._get_metrics_result_or_logs(logs)
 
 
 def hold_state(model: Any, state: dict[str, Any]) -> None:

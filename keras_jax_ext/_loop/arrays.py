@@ -6,7 +6,7 @@ from typing import Any
 
 from keras_jax_ext import _keras
 from keras_jax_ext._loop import device
-from keras_jax_ext._loop.batches import Rows, Single, Span, Stacked
+from keras_jax_ext._loop.batches import Orders, Rows, Single, Span, Stacked
 
 import jax
 import keras
@@ -135,6 +135,7 @@ class Resident:
         most: Integer, the most batches of one execution.
         again: Function that returns the rows anew where somebody may have
             changed them since the last epoch, else `None`.
+        orders: `Orders`, in place of Keras's order. Defaults to `None`.
     """
 
     def __init__(
@@ -144,14 +145,17 @@ class Resident:
         shuffle: bool | str,
         most: int,
         again: Callable[[], Any] = lambda: None,
+        orders: Orders | None = None,
     ) -> None:
         self._adapter = adapter
+        self._orders = orders
         self._rows, self._again = rows, again
         self.rows = jax.tree.leaves(rows)[0].shape[0]
         # If the data are fewer rows than a batch, no whole batch is traced.
         self.size = min(adapter.batch_size, self.rows)
         length = _length(rows)
         batch = max(1, device.size_in_bytes(rows) // self.rows * self.size)
+        batch *= orders.columns if orders else 1
         fit, steps = GATHERED_BYTES // batch, -(-length // self.size)
         gathers = fit >= MIN_GATHERED
         self._width = min(most, GATHERED, fit, steps) if gathers else 1
@@ -188,6 +192,8 @@ class Resident:
         return Rows(self._put(), order, self.size, left, self._width)
 
     def _draw(self):
+        if self._orders:
+            return device.padded(self._orders(self.rows), len(self._order))
         if not self._numbers:
             return self._order
         _keras.share_epoch(self._adapter, self._numbers)

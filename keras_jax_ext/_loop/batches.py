@@ -85,6 +85,19 @@ class Cursor(Protocol):
         """
 
 
+class Orders(Protocol):
+    """Orders of rows for several models that train at once.
+
+    Attributes:
+        columns: Integer, how many.
+    """
+
+    columns: int
+
+    def __call__(self, rows: int) -> Any:
+        """Draw row numbers for a pass, of shape `(rows, columns)`."""
+
+
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Rows:
@@ -92,7 +105,9 @@ class Rows:
 
     Attributes:
         arrays: Structure of arrays.
-        order: Integer array of row numbers, and `width * size` more.
+        order: Integer array of row numbers, and `width * size` more. It may
+            have columns: the arrays of a batch then have them too, behind
+            their rows.
         size: Integer, rows of a batch.
         left: Integer, rows of the smaller batch at the end, if any.
         width: Integer, batches that are gathered at once.

@@ -4,6 +4,7 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
+from keras_jax_ext._loop.batches import Orders
 from keras_jax_ext._loop.program import Program
 
 
@@ -36,6 +37,9 @@ class Memo:
         paces: `Pace` of each mode.
         functions: Keras's step function of each mode, without our guard.
         validation: `Source` of the validation data of the running `fit`.
+        stepped: The model whose steps run, where it is another.
+        hear: Function that is given the logs of each pass.
+        orders: `Orders` of the running `fit`; `None` for one, Keras's own.
     """
 
     def __init__(self) -> None:
@@ -45,6 +49,9 @@ class Memo:
         self.paces: dict[Any, Pace] = {}
         self.functions: dict[Any, Callable[..., Any]] = {}
         self.validation: Any = None
+        self.stepped: Any = None
+        self.hear: Callable[[dict[str, Any]], None] = lambda logs: None
+        self.orders: Orders | None = None
         self.told: set[str] = set()
 
     def set_steps(self, value: Any) -> None:
@@ -80,6 +87,7 @@ class Memo:
 
     def __reduce__(self) -> Any:
         fresh = self.__deepcopy__({})
+        del fresh.hear
         return Memo, (), vars(fresh)
 
 

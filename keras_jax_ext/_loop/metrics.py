@@ -7,6 +7,7 @@ from typing import Any
 
 from keras_jax_ext import _keras
 from keras_jax_ext._loop.device import is_distributed
+from keras_jax_ext._loop.memo import memo
 
 import jax
 import keras
@@ -31,9 +32,10 @@ def steps_log_metrics(model: Any) -> bool:
     Args:
         model: A model of ours.
     """
-    modules = [getattr(type(model), name).__module__ for name in _LOGS]
+    stepped = memo(model).stepped or model
+    modules = [getattr(type(stepped), name).__module__ for name in _LOGS]
     known = all(m.startswith(("keras.", "keras_jax_ext.")) for m in modules)
-    return known and not set(_LOGS) & set(vars(model))
+    return known and not set(_LOGS) & set(vars(stepped))
 
 
 def reset_values(model: Any) -> list[jax.Array] | None:
@@ -94,6 +96,7 @@ def epoch_logs(model: Any, last: Any) -> dict[str, Any]:
             "An epoch needs at least one batch, and the data have none left. "
             "Received: a source that ended at once."
         )
-    if steps_log_metrics(model):
-        return dict(last)
-    return _keras.metrics_result(model, last)
+    if not steps_log_metrics(model):
+        last = _keras.metrics_result(model, last)
+    memo(model).hear(last)
+    return dict(last)

@@ -107,7 +107,9 @@ class Source:
         """
         if self._epochs is None:
             begin = self._points() or self._rows(executor, passes, others)
-            begin = begin or self._stream(executor, verbose)
+            if begin is None:
+                self._check_one_order(executor.mode)
+                begin = self._stream(executor, verbose)
             self._epochs = Epochs(self._counter, begin)
         return self._epochs
 
@@ -115,6 +117,15 @@ class Source:
         """A function that begins a pass over points; `None` for others."""
         x = self._data[0]
         return Repeated(x).open if isinstance(x, Points) else None
+
+    def _check_one_order(self, mode):
+        if mode is TRAIN and memo(self.model).orders is not None:
+            raise ValueError(
+                "Models have orders of their own over arrays that fit on the "
+                "device, and that no callback may change between batches. "
+                "Received: arrays that are read batch by batch. Leave out "
+                '`shuffle="member"`.'
+            )
 
     def _stream(self, executor, verbose):
         adapter, most = self._counter.data_adapter, executor.most_steps
@@ -146,7 +157,9 @@ class Source:
             return None
         size = min(adapter.batch_size, jax.tree.leaves(rows)[0].shape[0])
         steps = passes * (self.num_batches or 1)
-        if not executor.program.takes(*program_key(rows, size), steps):
+        orders = memo(self.model).orders
+        takes = executor.program.takes(*program_key(rows, size), steps)
+        if not (takes or orders):
             return None
         foreign = any(map(_runs_code, others))
 
@@ -156,7 +169,7 @@ class Source:
 
         shuffle = options.get("shuffle", False)
         most = executor.most_steps
-        return Resident(adapter, rows, shuffle, most, again).open
+        return Resident(adapter, rows, shuffle, most, again, orders).open
 
 
 def _blocks(arrays, rows, can_change, size) -> Callable[[], Cursor]:

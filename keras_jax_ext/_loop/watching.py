@@ -159,6 +159,11 @@ def is_known(callback: Any) -> bool:
     return module.startswith(("keras.", "keras_jax_ext.")) and not own
 
 
+def _reads_no_weights(callback):
+    own = vars(type(callback)).get("reads_no_weights", False)
+    return own or type(callback) in READS_NO_WEIGHTS
+
+
 class Watch(NamedTuple):
     """What the callbacks of a run may do.
 
@@ -189,7 +194,7 @@ class Watch(NamedTuple):
         every = callbacks.callbacks
         watchers = [c for c in every if watches_batches(c, mode)]
         return cls(
-            weights_unread=all(type(c) in READS_NO_WEIGHTS for c in every),
+            weights_unread=all(map(_reads_no_weights, every)),
             no_batch_hooks=not any(overrides(c, mode) for c in every),
             watchers=tuple(type(c).__name__ for c in watchers),
             meddles=not all(map(is_known, every)),
