@@ -78,6 +78,12 @@ from keras_jax_ext._keras.saving import (
     weights_file as weights_file,
     write_class as write_class,
 )
+from keras_jax_ext._keras.streams import (
+    numpy_stream as numpy_stream,
+    set_numpy_stream as set_numpy_stream,
+    set_streams as set_streams,
+    streams as streams,
+)
 from keras_jax_ext._keras.structures import (
     register_dataclasses as register_dataclasses,
 )
@@ -85,7 +91,9 @@ from keras_jax_ext._keras.reading import (
     CACHED as CACHED,
     ArrayDataAdapter as ArrayDataAdapter,
     EpochIterator as EpochIterator,
-    share_epoch as share_epoch,
+    PyDatasetAdapter as PyDatasetAdapter,
+    epoch_number as epoch_number,
+    set_epoch_number as set_epoch_number,
     train_validation_split as train_validation_split,
 )
 from keras_jax_ext._keras.trainer import (

@@ -183,14 +183,19 @@ class Resident:
             whole: Boolean, whether the smaller batch at the end is wanted.
         """
         if order is None:
-            order = device.put_whole(self._draw())
+            order = self.draw()
         left = self.rows % self.size if whole else 0
         return Rows(self._put(), order, self.size, left, self._width)
+
+    def draw(self) -> jax.Array:
+        """Draw the order of a pass, on the device."""
+        return device.put_whole(self._draw())
 
     def _draw(self):
         if not self._numbers:
             return self._order
-        _keras.share_epoch(self._adapter, self._numbers)
+        number = _keras.epoch_number(self._adapter)
+        _keras.set_epoch_number(self._numbers, number)
         drawn: Any = jax.tree.leaves(list(self._numbers.get_numpy_iterator()))
         drawn = drawn[0] if len(drawn) == 1 else np.concatenate(drawn)
         return device.padded(drawn, len(self._order))
@@ -216,11 +221,13 @@ class _RowCursor:
         self._source = source
         self._data: Any = None
         self._step = 0
+        self._order: Any = None
+        self.drawn_from: Any = None
 
     def allow(self, steps: int | None) -> None:
         source = self._source
         left = -(-source.rows // source.size) - self._step
-        order = self._data and self._data.order
+        order = self._data.order if self._data else self._order
         whole = steps is None or steps >= left
         # Put on the device by the first `take`: a callback at the beginning of
         # an epoch may still change the arrays.
@@ -233,12 +240,17 @@ class _RowCursor:
         if left <= 0:
             raise StopIteration
         if self._data is None:
+            self.drawn_from = self.drawn_from or _keras.numpy_stream()
             self._data = self._begin()
         steps = min(limit, left)
         tail = steps == left and rows % size > 0
         span = Span(self._data, self._step, steps, tail)
         self._step += steps
         return span
+
+    def skip(self, steps: int) -> None:
+        self.drawn_from = _keras.numpy_stream()
+        self._order, self._step = self._source.draw(), steps
 
 
 class Blocks:

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
+from keras_jax_ext import _keras
 from keras_jax_ext._loop.batches import Cursor
 
 
@@ -25,7 +26,11 @@ class Epochs:
     def reset(self) -> None:
         """End the pass that is under way: the next epoch begins another."""
         self._cursor: Cursor | None = None
-        self._seen = 0
+        # Steps of the pass, as Keras counts them and as they were taken, and
+        # those of the epoch.
+        self._seen = self._at = self.step = 0
+        # Steps of the epoch that a process before this one has taken.
+        self._resumed = 0
         # Of a source that says no length, it is known after the first pass.
         self._known = self._counter.data_adapter.num_batches
 
@@ -40,13 +45,15 @@ class Epochs:
         counter, asked = self._counter, self._counter.steps_per_epoch
         counter.data_adapter.on_epoch_begin()
         total = asked or self._known
-        if self._cursor is None or not asked:
+        step, self._resumed = self._resumed, 0
+        if self._cursor is None or not (asked or step):
             self._cursor, self._seen = self._begin(), 0
         # Whole executions, as Keras counts them.
-        every = counter.steps_per_execution
-        self._cursor.allow(total and -(-total // every) * every)
-        step, before = 0, self._seen
+        every, left = counter.steps_per_execution, total and total - step
+        self._cursor.allow(left and -(-left // every) * every)
+        before = self._seen - step
         while not total or step < total:
+            self._at, self.step = before + step, step
             if self._is_at_end():
                 if asked:
                     self._interrupted()
@@ -58,9 +65,40 @@ class Epochs:
             remaining = total - step if total else None
             step += (yield step, remaining, self._cursor) or 0
             self._seen = before + step
-        if self._is_at_end():
+        self._at, self.step = self._seen, step
+        if self._is_at_end() or not asked:
             self._cursor = None
         counter.data_adapter.on_epoch_end()
+
+    def position(self) -> dict[str, Any] | None:
+        """Where the pass is, as JSON holds it; `None` between two passes."""
+        if self._cursor is None:
+            return None
+        drawn_from = getattr(self._cursor, "drawn_from", None)
+        return {"seen": self._at, "drawn_from": drawn_from}
+
+    @property
+    def number(self) -> int | None:
+        """The number of the pass, by which Keras 3.16 shuffles."""
+        return _keras.epoch_number(self._counter.data_adapter)
+
+    @number.setter
+    def number(self, value: int | None) -> None:
+        _keras.set_epoch_number(self._counter.data_adapter, value)
+
+    def go_to(self, position: dict[str, Any], step: int) -> None:
+        """Begin a pass where another process left it.
+
+        Args:
+            position: Dict, from `position`.
+            step: Integer, the steps that it took in this epoch.
+        """
+        _keras.set_numpy_stream(position["drawn_from"])
+        cursor: Any = self._begin()
+        cursor.skip(position["seen"])
+        self._cursor = cursor
+        self._seen = self._at = position["seen"]
+        self._resumed = step
 
     @contextlib.contextmanager
     def until_dry(self) -> Iterator[None]:

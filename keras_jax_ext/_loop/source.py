@@ -72,6 +72,16 @@ class Source:
         """Integer, the steps of an epoch; `None` if unknown."""
         return self._counter.num_batches
 
+    @property
+    def repeats(self) -> bool:
+        """Whether a process that starts anew reads the same batches.
+
+        Arrays and a `PyDataset` are asked for the batches of an epoch; what
+        another source yields depends on what was taken from it.
+        """
+        kinds = _keras.ArrayDataAdapter, _keras.PyDatasetAdapter
+        return isinstance(self._counter.data_adapter, kinds)
+
     def build(self) -> None:
         """Build the model from Keras's own first batch.
 

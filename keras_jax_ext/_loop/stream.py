@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from keras_jax_ext import _keras
 from keras_jax_ext._loop import device
 from keras_jax_ext._loop.arrays import block_batches, is_plain
 from keras_jax_ext._loop.batches import Single, Span, Stacked
@@ -54,6 +55,7 @@ class Stream:
         self._changes = 0
         self._allowed: float = 0
         self._left_over: Any = None
+        self.drawn_from: Any = None
         self._error: BaseException | None = None
 
     def allow(self, steps: int | None) -> None:
@@ -69,12 +71,18 @@ class Stream:
         if self._error:
             error, self._error = self._error, None
             raise error
+        self.drawn_from = self.drawn_from or _keras.numpy_stream()
         stack = self._collect(min(limit, self._allowed))
         if stack is None:
             raise StopIteration
         if self._why:
             self._tell(self._why)
         return stack.span()
+
+    def skip(self, steps: int) -> None:
+        self.drawn_from = _keras.numpy_stream()
+        for _ in range(steps):
+            next(self._batches)
 
     def _collect(self, most):
         """Stack batches of one shape: as many as come soon."""

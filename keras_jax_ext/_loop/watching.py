@@ -8,6 +8,7 @@ import textwrap
 from typing import Any, NamedTuple
 
 from keras_jax_ext import _keras
+from keras_jax_ext._loop.backup import Backup
 from keras_jax_ext._loop.modes import Mode
 
 import keras
@@ -159,6 +160,11 @@ def is_known(callback: Any) -> bool:
     return module.startswith(("keras.", "keras_jax_ext.")) and not own
 
 
+def _reads_no_weights(callback):
+    # A backup is given the state.
+    return type(callback) in READS_NO_WEIGHTS or isinstance(callback, Backup)
+
+
 class Watch(NamedTuple):
     """What the callbacks of a run may do.
 
@@ -189,7 +195,7 @@ class Watch(NamedTuple):
         every = callbacks.callbacks
         watchers = [c for c in every if watches_batches(c, mode)]
         return cls(
-            weights_unread=all(type(c) in READS_NO_WEIGHTS for c in every),
+            weights_unread=all(map(_reads_no_weights, every)),
             no_batch_hooks=not any(overrides(c, mode) for c in every),
             watchers=tuple(type(c).__name__ for c in watchers),
             meddles=not all(map(is_known, every)),

@@ -3,13 +3,19 @@
 from typing import TYPE_CHECKING
 
 from keras_jax_ext._by_name.mirror import mirror
+from keras_jax_ext.callbacks.backup import BackupAndRestore
 from keras_jax_ext.callbacks.evaluation import EvaluationWeights
 from keras_jax_ext.callbacks.nan_finder import NaNFinder
 from keras_jax_ext.callbacks.tensorboard import TensorBoard
 
 import keras
 
-__all__ = ["EvaluationWeights", "NaNFinder", "TensorBoard"]
+__all__ = [
+    "BackupAndRestore",
+    "EvaluationWeights",
+    "NaNFinder",
+    "TensorBoard",
+]
 
 __getattr__, __dir__ = mirror(globals(), keras.callbacks)
 
