@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 # Attributes of every callback that belong to the running `fit`.
-_OF_THE_RUN = {"params", "_model", "validation_data"}
+_OF_THE_RUN = {"params", "validation_data"}
 
 
 def read_states(callbacks: Any) -> tuple[list[Any], dict[str, Any]]:

@@ -40,7 +40,7 @@ class Progress:
         backup: Backup | None,
         snapshot: Snapshot | None,
     ) -> None:
-        self._executor, self._passes = executor, passes
+        self._running, self._passes = executor, passes
         self._backup, self._snapshot = backup, snapshot
         self._epoch = self._step = 0
         # Called before a snapshot: callbacks are to know the ended epochs.
@@ -79,7 +79,7 @@ class Progress:
 
     def _snapshot_at(self, epoch, step):
         self.settle()
-        executor, passes = self._executor, self._passes
+        executor, passes = self._running, self._passes
         states, held = read_states(executor.callbacks)
         names = variable_names(executor.model)
         # The next execution takes the buffers: copy them on the device.
@@ -98,7 +98,7 @@ class Progress:
     def _restore(self, snapshot):
         self._snapshot = None
         arrays, document = snapshot
-        executor, passes = self._executor, self._passes
+        executor, passes = self._running, self._passes
         executor.state.sync()
         write_variables(executor.model, arrays)
         passes.number = document["passes"]

@@ -87,7 +87,7 @@ def resumed(tmp_path, die, save_freq="epoch", between=lambda: None, **options):
 
 def started(folder, save_freq):
     process = subprocess.Popen(
-        [sys.executable, "-W", "error", SCRIPT, folder, save_freq],
+        [sys.executable, SCRIPT, folder, save_freq],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
