@@ -34,6 +34,7 @@ class BackupAndRestore(keras.callbacks.Callback):
 
     ```python
     backup = kje.callbacks.BackupAndRestore("backup")
+    model.compile("adam", "mse")
     model.fit(x, y, epochs=3, callbacks=[backup], verbose=0)
     ```
 
