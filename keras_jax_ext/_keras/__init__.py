@@ -79,8 +79,6 @@ from keras_jax_ext._keras.saving import (
     write_class as write_class,
 )
 from keras_jax_ext._keras.streams import (
-    numpy_stream as numpy_stream,
-    set_numpy_stream as set_numpy_stream,
     set_streams as set_streams,
     streams as streams,
 )

@@ -19,29 +19,14 @@ from keras_jax_ext._keras.declaring import (
 )
 
 
-def numpy_stream() -> list[Any]:
-    """The state of NumPy's global stream, as JSON holds it."""
-    kind, keys, *rest = np.random.get_state(legacy=True)
-    return [kind, np.asarray(keys).tolist(), *rest]
-
-
-def set_numpy_stream(state: list[Any]) -> None:
-    """Set NumPy's global stream.
-
-    Args:
-        state: List, from `numpy_stream`.
-    """
-    kind, keys, *rest = state
-    np.random.set_state((kind, np.array(keys, "uint32"), *rest))
-
-
 def streams() -> dict[str, Any]:
     """The states of the global streams, as JSON holds them."""
     version, internal, gauss = random.getstate()
+    kind, keys, *rest = np.random.get_state(legacy=True)
     generator = get_global_attribute(GLOBAL_SEED_GENERATOR)
     return {
         "python": [version, list(internal), gauss],
-        "numpy": numpy_stream(),
+        "numpy": [kind, np.asarray(keys).tolist(), *rest],
         "seed": get_global_attribute(GLOBAL_RANDOM_SEED),
         "generator": generator
         and [generator.seed, np.asarray(generator.state.value).tolist()],
@@ -56,7 +41,8 @@ def set_streams(states: dict[str, Any]) -> None:
     """
     version, internal, gauss = states["python"]
     random.setstate((version, tuple(internal), gauss))
-    set_numpy_stream(states["numpy"])
+    kind, keys, *rest = states["numpy"]
+    np.random.set_state((kind, np.array(keys, "uint32"), *rest))
     set_global_attribute(GLOBAL_RANDOM_SEED, states["seed"])
     generator = None
     if states["generator"]:

@@ -6,7 +6,13 @@ from typing import Any
 
 from keras_jax_ext import _keras
 from keras_jax_ext._loop import device
-from keras_jax_ext._loop.batches import Rows, Single, Span, Stacked
+from keras_jax_ext._loop.batches import (
+    DrawnOnce,
+    Rows,
+    Single,
+    Span,
+    Stacked,
+)
 
 import jax
 import keras
@@ -212,7 +218,7 @@ class Resident:
         return self._arrays
 
 
-class _RowCursor:
+class _RowCursor(DrawnOnce):
     """A position in one pass over resident arrays."""
 
     runs_code = False
@@ -222,7 +228,6 @@ class _RowCursor:
         self._data: Any = None
         self._step = 0
         self._order: Any = None
-        self.drawn_from: Any = None
 
     def allow(self, steps: int | None) -> None:
         source = self._source
@@ -240,7 +245,7 @@ class _RowCursor:
         if left <= 0:
             raise StopIteration
         if self._data is None:
-            self.drawn_from = self.drawn_from or _keras.numpy_stream()
+            self.before_draw()
             self._data = self._begin()
         steps = min(limit, left)
         tail = steps == left and rows % size > 0
@@ -249,7 +254,6 @@ class _RowCursor:
         return span
 
     def skip(self, steps: int) -> None:
-        self.drawn_from = _keras.numpy_stream()
         self._order, self._step = self._source.draw(), steps
 
 

@@ -65,8 +65,9 @@ def backup_of(callbacks: Iterable[Any], source: Any) -> Backup | None:
         )
     if found and not (source.repeats or found[0].replay):
         raise ValueError(
-            "A process that starts anew goes on with arrays or a `PyDataset`; "
-            "other sources begin again. Received: data of another kind. Give "
+            "A process that starts anew goes on with arrays or a `PyDataset` "
+            "of one worker; other sources begin again. Received: data of "
+            "another kind. Give "
             "arrays, or `BackupAndRestore(..., replay=True)`, which reads the "
             "batches that were taken before once more and drops them."
         )

@@ -47,6 +47,7 @@ class Progress:
         self.settle: Callable[[], None] = lambda: None
         if backup is not None:
             executor.between = self._between
+            passes.is_kept = True
         if snapshot and not snapshot.document["step"]:
             self._restore(snapshot)
 

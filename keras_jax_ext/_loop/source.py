@@ -77,10 +77,14 @@ class Source:
         """Whether a process that starts anew reads the same batches.
 
         Arrays and a `PyDataset` are asked for the batches of an epoch; what
-        another source yields depends on what was taken from it.
+        another source yields depends on what was taken from it. Threads shuffle
+        the next epoch at any time.
         """
-        kinds = _keras.ArrayDataAdapter, _keras.PyDatasetAdapter
-        return isinstance(self._counter.data_adapter, kinds)
+        adapter = self._counter.data_adapter
+        if isinstance(adapter, _keras.PyDatasetAdapter):
+            data = adapter.py_dataset
+            return data.workers <= 1 and not data.use_multiprocessing
+        return isinstance(adapter, _keras.ArrayDataAdapter)
 
     def build(self) -> None:
         """Build the model from Keras's own first batch.

@@ -4,10 +4,9 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from keras_jax_ext import _keras
 from keras_jax_ext._loop import device
 from keras_jax_ext._loop.arrays import block_batches, is_plain
-from keras_jax_ext._loop.batches import Single, Span, Stacked
+from keras_jax_ext._loop.batches import DrawnOnce, Single, Span, Stacked
 
 import jax
 
@@ -26,7 +25,7 @@ def _signature(batch):
     return structure, [(a.shape, a.dtype) for a in leaves]
 
 
-class Stream:
+class Stream(DrawnOnce):
     """A cursor over any source of batches.
 
     A program runs while its caller goes on, so the next batches are read and
@@ -55,7 +54,6 @@ class Stream:
         self._changes = 0
         self._allowed: float = 0
         self._left_over: Any = None
-        self.drawn_from: Any = None
         self._error: BaseException | None = None
 
     def allow(self, steps: int | None) -> None:
@@ -71,7 +69,7 @@ class Stream:
         if self._error:
             error, self._error = self._error, None
             raise error
-        self.drawn_from = self.drawn_from or _keras.numpy_stream()
+        self.before_draw()
         stack = self._collect(min(limit, self._allowed))
         if stack is None:
             raise StopIteration
@@ -80,7 +78,6 @@ class Stream:
         return stack.span()
 
     def skip(self, steps: int) -> None:
-        self.drawn_from = _keras.numpy_stream()
         for _ in range(steps):
             next(self._batches)
 

@@ -2,6 +2,7 @@
 
 import datetime
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -79,8 +80,9 @@ def resumed(tmp_path, die, save_freq="epoch", between=lambda: None, **options):
     with pytest.raises(KeyboardInterrupt):
         fit(make(), backup(tmp_path, save_freq), die, **options)
     between()
-    np.random.seed(7)  # of another process
     model = make()
+    np.random.seed(7)  # as in another process
+    random.seed(7)
     kept = backup(tmp_path, save_freq)
     return model, fit(model, kept, Die(None), **options)
 
@@ -120,12 +122,12 @@ def test_a_killed_process_ends_as_if_it_had_not_been(
     save_freq, kills, unkilled, tmp_path
 ):
     expected, seconds = unkilled
-    random = np.random.default_rng(kills)
+    waits = np.random.default_rng(kills)
     for _ in range(kills):
         if (tmp_path / "result.npz").exists():
             break
         process = started(tmp_path, save_freq)
-        time.sleep(random.uniform(0, 0.6 * seconds))
+        time.sleep(waits.uniform(0, 0.6 * seconds))
         process.kill()
         process.communicate()
     assert finished(tmp_path, save_freq) == expected
@@ -140,10 +142,10 @@ def test_it_goes_on_between_epochs_and_within(save_freq, die, tmp_path):
     assert_same(state(*resumed(tmp_path, die, save_freq)), expected)
 
 
-@pytest.mark.parametrize("steps", [5, 17])
-def test_it_goes_on_where_an_epoch_is_no_pass(steps, tmp_path):
-    options = {"steps_per_epoch": steps, "epochs": 3}
-    if steps * 3 > 12:
+@pytest.mark.parametrize(("steps", "epochs"), [(5, 2), (17, 3)])
+def test_it_goes_on_where_an_epoch_is_no_pass(steps, epochs, tmp_path):
+    options = {"steps_per_epoch": steps, "epochs": epochs}
+    if epochs * steps > 12:
         options["data"] = (keras_dataset(),)
     model = make()
     expected = state(model, fit(model, Die(None), **options))
@@ -151,7 +153,13 @@ def test_it_goes_on_where_an_epoch_is_no_pass(steps, tmp_path):
     assert_same(state(*found), expected)
 
 
-def keras_dataset():
+def test_a_dataset_that_threads_read_ahead_is_refused(tmp_path):
+    data = (keras_dataset(workers=2),)
+    with pytest.raises(ValueError, match=r"one worker; other sources begin"):
+        fit(make(), backup(tmp_path), data=data, batch_size=None)
+
+
+def keras_dataset(workers=1):
     class Data(keras.utils.PyDataset):
         def __len__(self):
             return 60
@@ -160,7 +168,7 @@ def keras_dataset():
             rows = np.random.default_rng(i).integers(0, len(X), 8)
             return X[rows], Y[rows]
 
-    return Data()
+    return Data(workers=workers)
 
 
 def test_a_generator_is_read_again_where_that_is_asked_for(tmp_path):
