@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "keras_jax_ext"
 FLOORS = {
     "_keras": 0,
     "_by_name": 0,
+    "_disk": 0,
     "_xla": 0,
     "_inline": 1,
     "_loop": 1,

@@ -17,6 +17,7 @@ TYPED = [
     "callbacks",
     "optimizers",
     "_by_name",
+    "_disk",
     "_inline",
     "_keras",
     "_loop",

@@ -84,6 +84,10 @@ from keras_jax_ext._keras.saving import (
     weights_file as weights_file,
     write_class as write_class,
 )
+from keras_jax_ext._keras.streams import (
+    set_streams as set_streams,
+    streams as streams,
+)
 from keras_jax_ext._keras.structures import (
     register_dataclasses as register_dataclasses,
     register_node as register_node,
@@ -92,7 +96,9 @@ from keras_jax_ext._keras.reading import (
     CACHED as CACHED,
     ArrayDataAdapter as ArrayDataAdapter,
     EpochIterator as EpochIterator,
-    share_epoch as share_epoch,
+    PyDatasetAdapter as PyDatasetAdapter,
+    epoch_number as epoch_number,
+    set_epoch_number as set_epoch_number,
     train_validation_split as train_validation_split,
 )
 from keras_jax_ext._keras.streams import Alone as Alone

@@ -15,6 +15,9 @@ from keras.src.backend.jax.trainer import (
 from keras.src.trainers.data_adapters.array_data_adapter import (
     ArrayDataAdapter as ArrayDataAdapter,
 )
+from keras.src.trainers.data_adapters.py_dataset_adapter import (
+    PyDatasetAdapter as PyDatasetAdapter,
+)
 from keras.src.trainers.data_adapters.array_slicing import (
     train_validation_split as train_validation_split,
 )
@@ -25,13 +28,22 @@ from keras.src.trainers.data_adapters.array_slicing import (
 CACHED = "_use_cached_eval_dataset"
 
 
-def share_epoch(adapter: Any, other: Any) -> None:
-    """Let another adapter shuffle as this one would now.
+# Keras 3.15 shuffles by NumPy's stream, 3.16 by the number of the epoch.
+def epoch_number(adapter: Any) -> int | None:
+    """The number of the epoch that an adapter shuffles by, if it does.
 
     Args:
-        adapter: An `ArrayDataAdapter`.
-        other: The one that is to shuffle.
+        adapter: An adapter of data.
     """
-    # Keras 3.15 shuffles by NumPy's stream, 3.16 by the number of the epoch.
-    if hasattr(adapter, "_epoch"):
-        other._epoch = adapter._epoch
+    return getattr(adapter, "_epoch", None)
+
+
+def set_epoch_number(adapter: Any, number: int | None) -> None:
+    """Set the number of the epoch that an adapter shuffles by.
+
+    Args:
+        adapter: An adapter of data.
+        number: Integer, or `None`, which changes nothing.
+    """
+    if number is not None:
+        adapter._epoch = number

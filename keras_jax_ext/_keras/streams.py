@@ -22,7 +22,39 @@ from keras_jax_ext._keras.declaring import (
     set_global_attribute,
 )
 
-_NAMES = GLOBAL_RANDOM_SEED, GLOBAL_SEED_GENERATOR
+
+def streams() -> dict[str, Any]:
+    """The states of the global streams, as JSON holds them."""
+    version, internal, gauss = random.getstate()
+    kind, keys, *rest = np.random.get_state(legacy=True)
+    held = get_global_attribute(GLOBAL_SEED_GENERATOR)
+    state = held and np.asarray(held.state.value).tolist()
+    return {
+        "python": [version, list(internal), gauss],
+        "numpy": [kind, np.asarray(keys).tolist(), *rest],
+        "seed": get_global_attribute(GLOBAL_RANDOM_SEED),
+        "generator": held and [held.seed, held.name, state],
+    }
+
+
+def set_streams(states: dict[str, Any]) -> None:
+    """Set the global streams.
+
+    Args:
+        states: Dict, from `streams`.
+    """
+    version, internal, gauss = states["python"]
+    random.setstate((version, tuple(internal), gauss))
+    kind, keys, *rest = states["numpy"]
+    np.random.set_state((kind, np.array(keys, "uint32"), *rest))
+    set_global_attribute(GLOBAL_RANDOM_SEED, states["seed"])
+    generator = None
+    if states["generator"]:
+        seed, name, state = states["generator"]
+        # By its name: another one would count in the names of later ones.
+        generator = keras.random.SeedGenerator(seed, name=name)
+        generator.state.assign(np.array(state, "uint32"))
+    set_global_attribute(GLOBAL_SEED_GENERATOR, generator)
 
 
 class Alone:
@@ -42,27 +74,14 @@ class Alone:
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
         """Within the block they are the process's; then its own are back."""
-        before = _read()
+        before = streams()
         if self._state is None:
             keras.utils.set_random_seed(self.seed)
         else:
-            _write(self._state)
+            set_streams(self._state)
         try:
             with fresh_names(self._names):
                 yield
         finally:
-            self._state = _read()
-            _write(before)
-
-
-def _read():
-    held = [get_global_attribute(name) for name in _NAMES]
-    return random.getstate(), np.random.get_state(), held
-
-
-def _write(state):
-    python, numpy, held = state
-    random.setstate(python)
-    np.random.set_state(numpy)
-    for name, value in zip(_NAMES, held, strict=True):
-        set_global_attribute(name, value)
+            self._state = streams()
+            set_streams(before)

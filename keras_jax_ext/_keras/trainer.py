@@ -304,13 +304,6 @@ class BuiltByLosses(Mixin):
         super()._symbolic_build(iterator=iterator, data_batch=data_batch)
 
 
-def _first_batch(iterator):
-    """Draw a batch, as Keras does where it builds a model."""
-    for _, _, data in iterator:
-        return data[0] if isinstance(data, (list, tuple)) else next(data)
-    raise ValueError("The data have no batch. Received: an empty source.")
-
-
 def _symbol(array):
     if array is None:
         return None

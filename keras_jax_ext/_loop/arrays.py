@@ -6,7 +6,14 @@ from typing import Any
 
 from keras_jax_ext import _keras
 from keras_jax_ext._loop import device
-from keras_jax_ext._loop.batches import Orders, Rows, Single, Span, Stacked
+from keras_jax_ext._loop.batches import (
+    DrawnOnce,
+    Orders,
+    Rows,
+    Single,
+    Span,
+    Stacked,
+)
 
 import jax
 import keras
@@ -187,16 +194,21 @@ class Resident:
             whole: Boolean, whether the smaller batch at the end is wanted.
         """
         if order is None:
-            order = device.put_whole(self._draw())
+            order = self.draw()
         left = self.rows % self.size if whole else 0
         return Rows(self._put(), order, self.size, left, self._width)
+
+    def draw(self) -> jax.Array:
+        """Draw the order of a pass, on the device."""
+        return device.put_whole(self._draw())
 
     def _draw(self):
         if self._orders:
             return device.padded(self._orders(self.rows), len(self._order))
         if not self._numbers:
             return self._order
-        _keras.share_epoch(self._adapter, self._numbers)
+        number = _keras.epoch_number(self._adapter)
+        _keras.set_epoch_number(self._numbers, number)
         drawn: Any = jax.tree.leaves(list(self._numbers.get_numpy_iterator()))
         drawn = drawn[0] if len(drawn) == 1 else np.concatenate(drawn)
         return device.padded(drawn, len(self._order))
@@ -213,7 +225,7 @@ class Resident:
         return self._arrays
 
 
-class _RowCursor:
+class _RowCursor(DrawnOnce):
     """A position in one pass over resident arrays."""
 
     runs_code = False
@@ -222,11 +234,12 @@ class _RowCursor:
         self._source = source
         self._data: Any = None
         self._step = 0
+        self._order: Any = None
 
     def allow(self, steps: int | None) -> None:
         source = self._source
         left = -(-source.rows // source.size) - self._step
-        order = self._data and self._data.order
+        order = self._data.order if self._data else self._order
         whole = steps is None or steps >= left
         # Put on the device by the first `take`: a callback at the beginning of
         # an epoch may still change the arrays.
@@ -239,12 +252,16 @@ class _RowCursor:
         if left <= 0:
             raise StopIteration
         if self._data is None:
+            self.before_draw()
             self._data = self._begin()
         steps = min(limit, left)
         tail = steps == left and rows % size > 0
         span = Span(self._data, self._step, steps, tail)
         self._step += steps
         return span
+
+    def skip(self, steps: int) -> None:
+        self._order, self._step = self._source.draw(), steps
 
 
 class Blocks:

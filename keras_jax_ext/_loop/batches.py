@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
+from keras_jax_ext import _keras
+
 import jax
 from jax import lax
 
@@ -96,6 +98,31 @@ class Orders(Protocol):
 
     def __call__(self, rows: int) -> Any:
         """Draw row numbers for a pass, of shape `(rows, columns)`."""
+
+
+class DrawnOnce:
+    """A cursor that draws random numbers when its first batch is taken.
+
+    Attributes:
+        drawn_from: The global random streams before that, as JSON holds them,
+            where `notes_draw` was called.
+    """
+
+    drawn_from: Any = None
+    _notes = False
+
+    def notes_draw(self) -> None:
+        """Have the streams noted, for a process that goes on with the pass."""
+        self._notes = True
+
+    def before_draw(self) -> None:
+        """Note the streams, at the first call."""
+        if self._notes and self.drawn_from is None:
+            self.drawn_from = _keras.streams()
+
+    def skip(self, steps: int) -> None:
+        """Leave out the first steps of a pass, of which none was taken."""
+        raise NotImplementedError
 
 
 @jax.tree_util.register_dataclass

@@ -4,7 +4,8 @@ import contextlib
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
-from keras_jax_ext._loop.batches import Cursor
+from keras_jax_ext import _keras
+from keras_jax_ext._loop.batches import Cursor, DrawnOnce
 
 
 class Epochs:
@@ -20,12 +21,20 @@ class Epochs:
     def __init__(self, counter: Any, begin: Callable[[], Cursor]) -> None:
         self._counter = counter
         self._begin = begin
+        # Whether another process may have to go on with a pass.
+        self.is_kept = False
         self.reset()
 
     def reset(self) -> None:
         """End the pass that is under way: the next epoch begins another."""
         self._cursor: Cursor | None = None
-        self._seen = 0
+        # Steps of the pass, as Keras counts them and as they were taken, and
+        # those of the epoch.
+        self._seen = self._at = self.step = 0
+        # Where a process before this one was, and its steps of the epoch.
+        self._goal: tuple[Any, int] = None, 0
+        # The number of the pass when it began.
+        self._begun: int | None = None
         # Of a source that says no length, it is known after the first pass.
         self._known = self._counter.data_adapter.num_batches
 
@@ -38,15 +47,24 @@ class Epochs:
         `StopIteration` in the caller, for `until_dry`.
         """
         counter, asked = self._counter, self._counter.steps_per_epoch
+        (goal, step), self._goal = self._goal, (None, 0)
+        number = self.number
+        if goal is not None:
+            self.number = goal["number"]
         counter.data_adapter.on_epoch_begin()
         total = asked or self._known
-        if self._cursor is None or not asked:
-            self._cursor, self._seen = self._begin(), 0
+        if goal is not None:
+            self._resume(goal)
+            self.number = number
+        elif self._cursor is None or not asked:
+            self._begin_pass()
+        cursor: Any = self._cursor
         # Whole executions, as Keras counts them.
-        every = counter.steps_per_execution
-        self._cursor.allow(total and -(-total // every) * every)
-        step, before = 0, self._seen
+        every, left = counter.steps_per_execution, total and total - step
+        cursor.allow(left and -(-left // every) * every)
+        before = self._seen - step
         while not total or step < total:
+            self._at, self.step = before + step, step
             if self._is_at_end():
                 if asked:
                     self._interrupted()
@@ -56,11 +74,58 @@ class Epochs:
             # the execution that found no batch: a later pass may be longer.
             self._seen = before + step + every
             remaining = total - step if total else None
-            step += (yield step, remaining, self._cursor) or 0
+            step += (yield step, remaining, cursor) or 0
             self._seen = before + step
-        if self._is_at_end():
+        self._at, self.step = self._seen, step
+        if self._is_at_end() or not asked:
             self._cursor = None
         counter.data_adapter.on_epoch_end()
+
+    def position(self) -> dict[str, Any] | None:
+        """Where the pass is, as JSON holds it; `None` between two passes."""
+        if self._cursor is None:
+            return None
+        cursor: Any = self._cursor
+        return {
+            "seen": self._at,
+            "drawn_from": cursor.drawn_from,
+            "number": self._begun,
+        }
+
+    def go_to(self, position: dict[str, Any], step: int) -> None:
+        """Have the next epoch go on where another process was.
+
+        Args:
+            position: Dict, from `position`.
+            step: Integer, the steps of the epoch that it took.
+        """
+        self._goal = position, step
+
+    def _resume(self, position):
+        """Begin the pass as the other process did, past what it took."""
+        now = _keras.streams()
+        _keras.set_streams(position["drawn_from"])
+        cursor: Any = self._begin_pass()
+        cursor.drawn_from = position["drawn_from"]
+        cursor.skip(position["seen"])
+        self._seen = self._at = position["seen"]
+        _keras.set_streams(now)
+
+    def _begin_pass(self):
+        self._cursor, self._seen = self._begin(), 0
+        self._begun = self.number
+        if self.is_kept and isinstance(self._cursor, DrawnOnce):
+            self._cursor.notes_draw()
+        return self._cursor
+
+    @property
+    def number(self) -> int | None:
+        """The number of the pass, by which Keras 3.16 shuffles."""
+        return _keras.epoch_number(self._counter.data_adapter)
+
+    @number.setter
+    def number(self, value: int | None) -> None:
+        _keras.set_epoch_number(self._counter.data_adapter, value)
 
     @contextlib.contextmanager
     def until_dry(self) -> Iterator[None]:

@@ -7,7 +7,7 @@ import collections
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from keras_jax_ext import _keras
@@ -57,6 +57,8 @@ class Executor:
         self._shown_from = self._fetched = 0
         self._in_flight: collections.deque[Any] = collections.deque()
         self._landed = 0.0
+        # Called between two executions of an epoch.
+        self.between: Callable[[], None] = lambda: None
         self.watch()
 
     def watch(self) -> None:
@@ -106,6 +108,8 @@ class Executor:
                     begin, remaining, cursor = executions.send(taken)
                 except StopIteration:
                     break
+                if taken is not None:
+                    self.between()
                 if not quiet:
                     self._call("begin", begin)
                 last, count = self._execute(cursor, self._limit(remaining))

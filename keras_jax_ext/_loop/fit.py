@@ -5,12 +5,15 @@ from collections.abc import Iterable
 from typing import Any
 
 from keras_jax_ext import _keras
-from keras_jax_ext._loop import validation
+from keras_jax_ext._loop import progress, validation
+from keras_jax_ext._loop.backup import backup_of
+from keras_jax_ext._loop.callback_states import append_to_files
 from keras_jax_ext._loop.epoch_steps import Epochs
 from keras_jax_ext._loop.execution import Executor, joined
 from keras_jax_ext._loop.memo import tell
 from keras_jax_ext._loop.metrics import epoch_logs, steps_log_metrics
 from keras_jax_ext._loop.modes import PREDICT, TEST, TRAIN
+from keras_jax_ext._loop.progress import Progress
 from keras_jax_ext._loop.source import Source
 from keras_jax_ext._loop.validation import Validation
 from keras_jax_ext._loop.watching import CallbackList
@@ -49,8 +52,15 @@ def fit(
     )
     model.make_train_function()
     model.stop_training = False
+    backup = backup_of(callbacks.callbacks, source)
+    snapshot = backup.begin() if backup else None
+    if snapshot:
+        progress.check(model, callbacks, snapshot)
+        append_to_files(callbacks)
     callbacks.on_train_begin()
     first = _keras.first_epoch(model, initial_epoch)
+    if snapshot:
+        first = snapshot.document["epoch"]
     try:
         with Executor(model, TRAIN, callbacks) as executor:
             _tell_watchers(executor, verbose)
@@ -61,8 +71,11 @@ def fit(
                 others=(validation_given.data,),
             )
             numbers = range(first, epochs)
-            logs = _epochs(executor, passes, numbers, validation_given)
+            reached = Progress(executor, passes, backup, snapshot)
+            logs = _epochs(executor, passes, numbers, validation_given, reached)
     finally:
+        if backup:
+            backup.end()
         _keras.release_state(model)
         validation.end(model)
         if (
@@ -79,18 +92,20 @@ def _epochs(
     passes: Epochs,
     numbers: Iterable[int],
     validates: Validation,
+    reached: Progress,
 ) -> Any:
     """Train for some epochs; return the logs of the last."""
     model, callbacks, logs = executor.model, executor.callbacks, {}
     reads = not executor.watched.weights_unread or validates.data is not None
     unread = not reads and steps_log_metrics(model)
     if unread and executor.watched.no_batch_hooks:
-        return _epochs_ahead(executor, passes, numbers)
+        return _epochs_ahead(executor, passes, numbers, reached)
     for epoch in numbers:
         executor.reset_metrics()
         callbacks.on_epoch_begin(epoch)
         if executor.watched.meddles:
             executor.watch()
+        reached.begun(epoch)
         last = executor.epoch(passes)
         if not unread:
             executor.state.sync()
@@ -100,11 +115,12 @@ def _epochs(
         executor.end_epoch(epoch, logs, unread)
         if model.stop_training:
             break
+        reached.ended()
     executor.state.sync()
     return logs
 
 
-def _epochs_ahead(executor, passes, numbers):
+def _epochs_ahead(executor, passes, numbers, reached):
     """As `_epochs`, each begun before the logs of the last have come.
 
     Python works while the device does, since nobody reads the model.
@@ -116,15 +132,18 @@ def _epochs_ahead(executor, passes, numbers):
         while ended:
             executor.end_epoch(*ended.pop(), unread=True)
 
+    reached.settle = end
     try:
         for epoch in numbers:
             executor.reset_metrics()
+            reached.begun(epoch)
             last = executor.epoch(passes, wait=False)
             end()
             logs = epoch_logs(executor.model, last)
             ended.append((epoch, logs))
             if executor.model.stop_training:
                 break
+            reached.ended()
     finally:
         end()
     executor.state.sync()

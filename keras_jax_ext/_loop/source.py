@@ -73,6 +73,20 @@ class Source:
         """Integer, the steps of an epoch; `None` if unknown."""
         return self._counter.num_batches
 
+    @property
+    def repeats(self) -> bool:
+        """Whether a process that starts anew reads the same batches.
+
+        Arrays and a `PyDataset` are asked for the batches of an epoch; what
+        another source yields depends on what was taken from it. Threads shuffle
+        the next epoch at any time.
+        """
+        adapter = self._counter.data_adapter
+        if isinstance(adapter, _keras.PyDatasetAdapter):
+            data = adapter.py_dataset
+            return data.workers <= 1 and not data.use_multiprocessing
+        return isinstance(adapter, _keras.ArrayDataAdapter)
+
     def build(self) -> None:
         """Build the model from Keras's own first batch.
 

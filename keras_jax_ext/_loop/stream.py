@@ -6,7 +6,7 @@ from typing import Any
 
 from keras_jax_ext._loop import device
 from keras_jax_ext._loop.arrays import block_batches, is_plain
-from keras_jax_ext._loop.batches import Single, Span, Stacked
+from keras_jax_ext._loop.batches import DrawnOnce, Single, Span, Stacked
 
 import jax
 
@@ -25,7 +25,7 @@ def _signature(batch):
     return structure, [(a.shape, a.dtype) for a in leaves]
 
 
-class Stream:
+class Stream(DrawnOnce):
     """A cursor over any source of batches.
 
     A program runs while its caller goes on, so the next batches are read and
@@ -69,12 +69,17 @@ class Stream:
         if self._error:
             error, self._error = self._error, None
             raise error
+        self.before_draw()
         stack = self._collect(min(limit, self._allowed))
         if stack is None:
             raise StopIteration
         if self._why:
             self._tell(self._why)
         return stack.span()
+
+    def skip(self, steps: int) -> None:
+        for _ in range(steps):
+            next(self._batches)
 
     def _collect(self, most):
         """Stack batches of one shape: as many as come soon."""

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any, Self
 
 from keras_jax_ext import _keras
+from keras_jax_ext._disk import atomic
 from keras_jax_ext._inline.declarations import declarations
-from keras_jax_ext._saving import atomic, files
+from keras_jax_ext._saving import files
 from keras_jax_ext.optimizers._optax_optimizer import optax_optimizers
 
 import keras

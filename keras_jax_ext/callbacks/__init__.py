@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from keras_jax_ext._by_name.mirror import mirror
+from keras_jax_ext.callbacks.backup import BackupAndRestore
 from keras_jax_ext.callbacks.evaluation import EvaluationWeights
 from keras_jax_ext.callbacks.members import MemberEarlyStopping
 from keras_jax_ext.callbacks.nan_finder import NaNFinder
@@ -11,6 +12,7 @@ from keras_jax_ext.callbacks.tensorboard import TensorBoard
 import keras
 
 __all__ = [
+    "BackupAndRestore",
     "EvaluationWeights",
     "MemberEarlyStopping",
     "NaNFinder",

@@ -1,0 +1,1 @@
+"""Files that are whole: written beside the old one, checked when read."""

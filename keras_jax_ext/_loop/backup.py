@@ -1,0 +1,74 @@
+"""What the loop asks of a callback that keeps the state of training."""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+
+class Snapshot(NamedTuple):
+    """The state of training between two steps.
+
+    Attributes:
+        arrays: Dict of arrays by name.
+        document: Dict of the rest, as JSON holds it.
+    """
+
+    arrays: dict[str, Any]
+    document: dict[str, Any]
+
+
+@runtime_checkable
+class Backup(Protocol):
+    """A callback that keeps snapshots of a `fit`.
+
+    It reads no variable itself, and its hooks do nothing.
+
+    Attributes:
+        replay: Boolean, whether batches that were taken before an interruption
+            are read again, where a source has no other way to go on.
+    """
+
+    replay: bool
+
+    def begin(self) -> Snapshot | None:
+        """Return the snapshot to go on from; `None` to begin anew."""
+
+    def is_due(self, steps: int, at_end: bool) -> bool:
+        """Whether to keep a snapshot now.
+
+        Args:
+            steps: Integer, the steps since it was asked last.
+            at_end: Boolean, whether an epoch has just ended.
+        """
+
+    def keep(self, snapshot: Snapshot) -> None:
+        """Keep a snapshot, whose arrays nobody changes."""
+
+    def end(self) -> None:
+        """The `fit` has ended, or failed."""
+
+
+def backup_of(callbacks: Iterable[Any], source: Any) -> Backup | None:
+    """The callback that keeps snapshots, if one does.
+
+    Args:
+        callbacks: Callbacks of a `fit`.
+        source: `Source` of the training data.
+
+    Raises:
+        ValueError: If there are two, or if the data cannot be read again.
+    """
+    found = [each for each in callbacks if isinstance(each, Backup)]
+    if len(found) > 1:
+        raise ValueError(
+            "One callback backs a `fit` up. Received: "
+            f"{[type(each).__name__ for each in found]}. Keep one of them."
+        )
+    if found and not (source.repeats or found[0].replay):
+        raise ValueError(
+            "A process that starts anew goes on with arrays or a `PyDataset` "
+            "of one worker; other sources begin again. Received: data of "
+            "another kind. Give "
+            "arrays, or `BackupAndRestore(..., replay=True)`, which reads the "
+            "batches that were taken before once more and drops them."
+        )
+    return found[0] if found else None

@@ -1,0 +1,172 @@
+"""Where a `fit` is, as one object that is kept and set again.
+
+The state of training is: the variables of the model, its optimizer, metrics and
+seed generators; the global random streams; the epoch, the steps taken in it,
+and how its rows were shuffled; the `History`, and the state of each callback.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from keras_jax_ext import _keras
+from keras_jax_ext._loop.backup import Backup, Snapshot
+from keras_jax_ext._loop.callback_states import (
+    check_states,
+    read_states,
+    set_states,
+)
+from keras_jax_ext._loop.epoch_steps import Epochs
+from keras_jax_ext._loop.execution import Executor
+from keras_jax_ext._loop.modes import TRAIN, state_variables
+
+import jax
+import jax.numpy as jnp
+
+
+class Progress:
+    """Where the epochs of one `fit` are.
+
+    Args:
+        executor: `Executor` of the steps.
+        passes: `Epochs`.
+        backup: `Backup`; `None` if there is none.
+        snapshot: `Snapshot` to go on from; `None` to begin anew.
+    """
+
+    def __init__(
+        self,
+        executor: Executor,
+        passes: Epochs,
+        backup: Backup | None,
+        snapshot: Snapshot | None,
+    ) -> None:
+        self._running, self._passes = executor, passes
+        self._backup, self._snapshot = backup, snapshot
+        self._epoch = self._step = 0
+        # Called before a snapshot: callbacks are to know the ended epochs.
+        self.settle: Callable[[], None] = lambda: None
+        if backup is not None:
+            executor.between = self._between
+            passes.is_kept = True
+        if snapshot and not snapshot.document["step"]:
+            self._restore(snapshot)
+
+    def begun(self, epoch: int) -> None:
+        """An epoch has begun, and its callbacks know.
+
+        Args:
+            epoch: Integer.
+        """
+        self._epoch, self._step = epoch, 0
+        if self._snapshot:
+            # Whatever callbacks did now, they had done before the snapshot.
+            self._restore(self._snapshot)
+
+    def ended(self) -> None:
+        """The epoch has ended."""
+        self._keep_if_due(self._epoch + 1, at_end=True)
+
+    def _between(self):
+        """Between two executions of an epoch."""
+        self._keep_if_due(self._epoch, at_end=False)
+
+    def _keep_if_due(self, epoch, at_end):
+        if self._backup is None:
+            return
+        taken, self._step = self._passes.step - self._step, self._passes.step
+        if self._backup.is_due(taken, at_end):
+            step = 0 if at_end else self._step
+            self._backup.keep(self._snapshot_at(epoch, step))
+
+    def _snapshot_at(self, epoch, step):
+        self.settle()
+        executor, passes = self._running, self._passes
+        states, held = read_states(executor.callbacks)
+        names = variable_names(executor.model)
+        # The next execution takes the buffers: copy them on the device.
+        values = jax.tree.leaves(_copied(executor.state.take()))
+        arrays = dict(zip(names, values, strict=True))
+        document = {
+            "epoch": epoch,
+            "step": step,
+            "position": passes.position(),
+            "passes": passes.number,
+            "streams": _keras.streams(),
+            "callbacks": states,
+        }
+        return Snapshot({**arrays, **held}, document)
+
+    def _restore(self, snapshot):
+        self._snapshot = None
+        arrays, document = snapshot
+        executor, passes = self._running, self._passes
+        executor.state.sync()
+        write_variables(executor.model, arrays)
+        passes.number = document["passes"]
+        if document["position"] is not None:
+            passes.go_to(document["position"], document["step"])
+            self._step = document["step"]
+        _keras.set_streams(document["streams"])
+        set_states(executor.callbacks, document["callbacks"], arrays)
+
+
+@jax.jit
+def _copied(state):
+    return jax.tree.map(jnp.copy, state)
+
+
+def variable_names(model: Any) -> list[str]:
+    """A name for each variable of the state of training, in its order.
+
+    By number: names of layers differ between models made one after another.
+
+    Args:
+        model: A compiled model.
+    """
+    groups = zip(TRAIN.state, state_variables(model, TRAIN), strict=True)
+    return [f"{name}/{i}" for name, group in groups for i in range(len(group))]
+
+
+def check(model: Any, callbacks: Any, snapshot: Snapshot) -> None:
+    """Raise if a snapshot is of another model or of other callbacks.
+
+    Args:
+        model: A compiled model.
+        callbacks: `CallbackList`.
+        snapshot: `Snapshot`.
+
+    Raises:
+        ValueError: If so.
+    """
+    arrays = snapshot.arrays
+    groups = state_variables(model, TRAIN)
+    names = variable_names(model)
+    kept = {name for name in arrays if name.partition("/")[0] in TRAIN.state}
+    faults = [f"{name!r} is missing" for name in names if name not in kept]
+    faults += [f"{name!r} has no place" for name in sorted(kept - {*names})]
+    variables = [v for group in groups for v in group]
+    for name, variable in zip(names, variables, strict=True):
+        shape = tuple(variable.shape)
+        if name in kept and tuple(arrays[name].shape) != shape:
+            theirs = tuple(arrays[name].shape)
+            faults.append(f"{name!r} has shape {theirs}, not {shape}")
+    if faults:
+        shown = faults[:5] + ["..."] * (len(faults) > 5)
+        raise ValueError(
+            "Training goes on with the model and optimizer that a backup is "
+            f"of. Received: a backup in which {'; '.join(shown)}. Make them as "
+            "they were, or give another `backup_dir`."
+        )
+    check_states(callbacks, snapshot.document["callbacks"])
+
+
+def write_variables(model: Any, arrays: dict[str, Any]) -> None:
+    """Give the variables of a model the values of a snapshot.
+
+    Args:
+        model: A compiled model.
+        arrays: Arrays by name.
+    """
+    variables = [v for group in state_variables(model, TRAIN) for v in group]
+    for name, variable in zip(variable_names(model), variables, strict=True):
+        variable.assign(arrays[name])

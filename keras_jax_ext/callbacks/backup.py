@@ -1,0 +1,244 @@
+"""`BackupAndRestore`: training that was killed goes on, bit for bit."""
+
+import contextlib
+import datetime
+import os
+import signal
+import threading
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+from keras_jax_ext._disk import archive
+from keras_jax_ext._loop.backup import Snapshot
+
+import keras
+import numpy as np
+
+# What a process that SIGTERM ends returns to its shell.
+TERMINATED = 128 + signal.SIGTERM
+
+
+class BackupAndRestore(keras.callbacks.Callback):
+    """Back up the state of training, and go on from it after an interruption.
+
+    A script that was killed, and is started again with the same arguments,
+    ends with the weights, the optimizer's state, the metrics, the callbacks'
+    state and the `History` of one that was not, bit for bit. The data are
+    arrays, or a `PyDataset` whose batches depend on their number alone. The
+    model is one of ours, in its compiled loop: stock models train with
+    `keras.callbacks.BackupAndRestore`.
+
+    Example:
+
+    ```python
+    backup = kje.callbacks.BackupAndRestore("backup")
+    model.compile("adam", "mse")
+    model.fit(x, y, epochs=3, callbacks=[backup], verbose=0)
+    ```
+
+    Kept are: the variables of the model, its optimizer, metrics and seed
+    generators; the global streams of Python, NumPy and Keras; the epoch, the
+    step in it and the order of the rows; the `History`; and the attributes of
+    Keras's callbacks and those derived from them. A callback of another class
+    keeps what it returns from `get_state()`, numbers, strings, arrays, lists
+    and dicts, and is given it by `set_state(state)`.
+
+    Files are written by a thread while training goes on, each beside the last
+    good one. The two newest stay.
+
+    Args:
+        backup_dir: Path of a folder, for this training alone.
+        save_freq: `"epoch"`; an integer, at least so many steps; or a
+            `datetime.timedelta`. By steps or time a backup is made between
+            two executions of the compiled loop. Defaults to `"epoch"`.
+        double_checkpoint: Ignored: two backups are kept.
+        delete_checkpoint: Boolean, whether to delete the backups when training
+            has ended. Defaults to `True`.
+        save_before_preemption: Boolean, whether SIGTERM ends training with a
+            backup and exit code 143. Defaults to `False`.
+        replay: Boolean, whether to take generators and other sources: the
+            batches that were taken before the interruption are read once more
+            and dropped. Defaults to `False`.
+        strict: Boolean, whether a backup that cannot be written is an error.
+            If not, it is a warning, and training goes on. Defaults to `False`.
+
+    Raises:
+        ValueError: If `save_freq` is something else; in `fit`, if the data
+            cannot be read again, or if the backup is of another model or
+            damaged.
+    """
+
+    # For the loop: it is given the state.
+    reads_no_weights = True
+
+    def __init__(
+        self,
+        backup_dir: str | os.PathLike[str],
+        save_freq: str | int | datetime.timedelta = "epoch",
+        double_checkpoint: bool = False,
+        delete_checkpoint: bool = True,
+        *,
+        save_before_preemption: bool = False,
+        replay: bool = False,
+        strict: bool = False,
+    ) -> None:
+        super().__init__()
+        del double_checkpoint
+        self._check(save_freq)
+        self.backup_dir = Path(backup_dir)
+        self.save_freq = save_freq
+        self.delete_checkpoint = delete_checkpoint
+        self.save_before_preemption = save_before_preemption
+        self.replay = replay
+        self.strict = strict
+        self._is_asked = False
+        self._number = self._steps = 0
+        self._saved_at = time.monotonic()
+        self._writer: threading.Thread | None = None
+        self._failure: OSError | None = None
+        self._term_handler: Any = None
+        self._is_terminated = False
+
+    @staticmethod
+    def _check(save_freq):
+        steps = isinstance(save_freq, int) and not isinstance(save_freq, bool)
+        if (
+            save_freq != "epoch"
+            and not (steps and save_freq > 0)
+            and not isinstance(save_freq, datetime.timedelta)
+        ):
+            raise ValueError(
+                '`save_freq` is "epoch", a number of steps, or a time. '
+                f"Received: save_freq={save_freq!r} (of type "
+                f"{type(save_freq).__name__}). For ten seconds give "
+                "`datetime.timedelta(seconds=10)`."
+            )
+
+    # What the loop asks.
+
+    def begin(self) -> Snapshot | None:
+        """Return the newest good backup; `None` if there is none."""
+        self._is_asked = True
+        self._steps, self._saved_at = 0, time.monotonic()
+        self._failure, self._is_terminated = None, False
+        self._listen()
+        damaged: list[ValueError] = []
+        for path in reversed(self._files()):
+            try:
+                arrays, document = archive.read(path)
+            except ValueError as error:
+                damaged.append(error)
+                continue
+            self._number = int(path.stem.removeprefix("backup-"))
+            return Snapshot(arrays, document)
+        if damaged:
+            raise damaged[0]
+        return None
+
+    def is_due(self, steps: int, at_end: bool) -> bool:
+        """Whether to keep a snapshot now.
+
+        Args:
+            steps: Integer, the steps since it was asked last.
+            at_end: Boolean, whether an epoch has just ended.
+        """
+        self._steps += steps
+        if self._is_terminated:
+            return True
+        if self._writer is not None and self._writer.is_alive():
+            return at_end and self.save_freq == "epoch"
+        self._tell_failure()
+        if isinstance(self.save_freq, datetime.timedelta):
+            passed = time.monotonic() - self._saved_at
+            return passed >= self.save_freq.total_seconds()
+        if isinstance(self.save_freq, int):
+            return self._steps >= self.save_freq
+        return at_end
+
+    def keep(self, snapshot: Snapshot) -> None:
+        """Write a snapshot while training goes on.
+
+        Args:
+            snapshot: `Snapshot`.
+        """
+        self._wait()
+        self._steps, self._saved_at = 0, time.monotonic()
+        self._number += 1
+        path = self.backup_dir / f"backup-{self._number:08}.zip"
+        self._writer = threading.Thread(
+            target=self._write, args=(path, snapshot), name="BackupAndRestore"
+        )
+        self._writer.start()
+        if self._is_terminated:
+            self._wait()
+            raise SystemExit(TERMINATED)
+
+    def end(self) -> None:
+        """The `fit` has ended, or failed."""
+        self._is_asked = False
+        if self._term_handler is not None:
+            signal.signal(signal.SIGTERM, self._term_handler)
+            self._term_handler = None
+        self._wait()
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        del logs
+        if not self._is_asked:
+            raise ValueError(
+                "This callback keeps the state of the compiled loop. Received: "
+                f"{type(self.model).__name__}, which trains in Keras's own. "
+                "Use `keras.callbacks.BackupAndRestore` there."
+            )
+
+    def on_train_end(self, logs: Any = None) -> None:
+        del logs
+        if self.delete_checkpoint:
+            for path in self._files():
+                path.unlink()
+            with contextlib.suppress(OSError):
+                self.backup_dir.rmdir()
+
+    def _files(self):
+        return sorted(self.backup_dir.glob("backup-*.zip"))
+
+    def _write(self, path, snapshot):
+        try:
+            self.backup_dir.mkdir(parents=True, exist_ok=True)
+            arrays = {k: np.asarray(v) for k, v in snapshot.arrays.items()}
+            archive.write(path, arrays, snapshot.document)
+            for old in self._files()[:-2]:
+                old.unlink()
+        except OSError as error:
+            self._failure = error
+
+    def _wait(self):
+        if self._writer is not None:
+            self._writer.join()
+            self._writer = None
+        self._tell_failure()
+
+    def _tell_failure(self):
+        failure, self._failure = self._failure, None
+        if failure is None:
+            return
+        if self.strict:
+            raise failure
+        warnings.warn(
+            f"A backup was not written, and training goes on: {failure}. The "
+            f"last good one stays in {self.backup_dir}.",
+            stacklevel=2,
+        )
+
+    def _listen(self):
+        """Have SIGTERM end training at the next step that can be kept."""
+        main = threading.current_thread() is threading.main_thread()
+        if not (self.save_before_preemption and main):
+            return
+
+        def terminate(number, frame):
+            del number, frame
+            self._is_terminated = True
+
+        self._term_handler = signal.signal(signal.SIGTERM, terminate)

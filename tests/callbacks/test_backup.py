@@ -1,0 +1,310 @@
+"""Training that was killed ends as one that was not, bit for bit."""
+
+import datetime
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import keras_jax_ext as kje
+from keras_jax_ext._loop.memo import memo
+
+import keras
+import numpy as np
+import pytest
+from tests.callbacks.killed import result
+
+SCRIPT = Path(__file__).with_name("killed.py")
+X = np.random.default_rng(0).normal(size=(90, 4)).astype("float32")
+Y = X[:, :1] * X[:, 1:2]
+EACH = datetime.timedelta(0)
+
+
+class Die(keras.callbacks.Callback):
+    """Ends training where a kill would."""
+
+    def __init__(self, epoch, batch=None):
+        super().__init__()
+        self.at, self.epoch = (epoch, batch), None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.at == (epoch, None):
+            raise KeyboardInterrupt
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.at == (self.epoch, batch):
+            raise KeyboardInterrupt
+
+
+def make(cls=kje.Model, **options):
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((4,))
+    h = keras.layers.Dropout(0.3)(keras.layers.Dense(5)(inputs))
+    model = cls(inputs, keras.layers.Dense(1)(h))
+    model.compile("adam", "mse", metrics=["mae"], **options)
+    return model
+
+
+def fit(model, *callbacks, data=(X, Y), epochs=4, **options):
+    options = {"batch_size": 8, "verbose": 0, **options}
+    given = [*callbacks]
+    return model.fit(*data, epochs=epochs, callbacks=given, **options)
+
+
+def state(model, history):
+    groups = model.variables, model.optimizer.variables
+    values = [np.asarray(v) for group in groups for v in group]
+    stream = np.random.get_state()[1].tolist()
+    return values, history.history, history.epoch, stream
+
+
+def assert_same(one, other):
+    for a, b in zip(one[0], other[0], strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert one[1:] == other[1:]
+
+
+def backup(folder, save_freq="epoch", **options):
+    return kje.callbacks.BackupAndRestore(folder / "b", save_freq, **options)
+
+
+def resumed(tmp_path, die, save_freq="epoch", between=lambda: None, **options):
+    """Interrupt a training, and go on in another model."""
+    with pytest.raises(KeyboardInterrupt):
+        fit(make(), backup(tmp_path, save_freq), die, **options)
+    between()
+    model = make()
+    np.random.seed(7)  # as in another process
+    random.seed(7)
+    kept = backup(tmp_path, save_freq)
+    return model, fit(model, kept, Die(None), **options)
+
+
+def started(folder, save_freq):
+    process = subprocess.Popen(
+        [sys.executable, SCRIPT, folder, save_freq],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout.readline() == "training\n"
+    return process
+
+
+def finished(folder, save_freq):
+    process = started(folder, save_freq)
+    output = process.communicate()[0]
+    assert process.returncode == 0, output
+    return result(folder)
+
+
+@pytest.fixture(scope="module")
+def unkilled(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("unkilled")
+    process = started(folder, "epoch")
+    began = time.perf_counter()
+    assert process.wait() == 0
+    process.stdout.close()
+    return result(folder), time.perf_counter() - began
+
+
+@pytest.mark.parametrize(
+    ("save_freq", "kills"), [("epoch", 4), ("40", 3), ("1s", 3)]
+)
+def test_a_killed_process_ends_as_if_it_had_not_been(
+    save_freq, kills, unkilled, tmp_path
+):
+    expected, seconds = unkilled
+    waits = np.random.default_rng(kills)
+    for _ in range(kills):
+        if (tmp_path / "result.npz").exists():
+            break
+        process = started(tmp_path, save_freq)
+        time.sleep(waits.uniform(0, 0.6 * seconds))
+        process.kill()
+        process.communicate()
+    assert finished(tmp_path, save_freq) == expected
+    assert not (tmp_path / "backup").exists()
+
+
+@pytest.mark.parametrize("save_freq", ["epoch", 5, EACH])
+@pytest.mark.parametrize("die", [Die(1), Die(2, 5)], ids=["between", "within"])
+def test_it_goes_on_between_epochs_and_within(save_freq, die, tmp_path):
+    model = make()
+    expected = state(model, fit(model, Die(None)))
+    assert_same(state(*resumed(tmp_path, die, save_freq)), expected)
+
+
+@pytest.mark.parametrize(("steps", "epochs"), [(5, 2), (17, 3)])
+def test_it_goes_on_where_an_epoch_is_no_pass(steps, epochs, tmp_path):
+    options = {"steps_per_epoch": steps, "epochs": epochs}
+    if epochs * steps > 12:
+        options["data"] = (keras_dataset(),)
+    model = make()
+    expected = state(model, fit(model, Die(None), **options))
+    found = resumed(tmp_path, Die(1, 3), EACH, **options)
+    assert_same(state(*found), expected)
+
+
+def test_a_dataset_that_threads_read_ahead_is_refused(tmp_path):
+    data = (keras_dataset(workers=2),)
+    with pytest.raises(ValueError, match=r"one worker; other sources begin"):
+        fit(make(), backup(tmp_path), data=data, batch_size=None)
+
+
+def keras_dataset(workers=1):
+    class Data(keras.utils.PyDataset):
+        def __len__(self):
+            return 60
+
+        def __getitem__(self, i):
+            rows = np.random.default_rng(i).integers(0, len(X), 8)
+            return X[rows], Y[rows]
+
+    return Data(workers=workers)
+
+
+def test_a_generator_is_read_again_where_that_is_asked_for(tmp_path):
+    def batches():
+        for i in range(1000):
+            yield X[i % 9 :: 9], Y[i % 9 :: 9]
+
+    def options():
+        return {
+            "data": (batches(),),
+            "steps_per_epoch": 7,
+            "batch_size": None,
+            "shuffle": False,
+        }
+
+    model = make()
+    expected = state(model, fit(model, Die(None), **options()))
+    refused = make()
+    before = refused.get_weights()
+    with pytest.raises(ValueError, match=r"other sources begin.*replay=True"):
+        fit(refused, backup(tmp_path), **options())
+    for a, b in zip(before, refused.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    kept = backup(tmp_path, 3, replay=True)
+    with pytest.raises(KeyboardInterrupt):
+        fit(make(), kept, Die(2, 4), **options())
+    model = make()
+    kept = backup(tmp_path, 3, replay=True)
+    assert_same(
+        state(model, fit(model, kept, Die(None), **options())), expected
+    )
+
+
+def test_time_and_steps_do_not_bring_fit_to_one_step(tmp_path):
+    for save_freq in (40, datetime.timedelta(seconds=9)):
+        model = make()
+        fit(model, backup(tmp_path, save_freq), epochs=30)
+        (pace,) = memo(model).paces.values()
+        assert pace._most > 8
+
+
+def test_two_backups_stay_and_the_newest_good_one_is_taken(tmp_path):
+    def damage():
+        old, new = sorted((tmp_path / "b").iterdir())
+        assert (old.name, new.name) == (
+            "backup-00000002.zip",
+            "backup-00000003.zip",
+        )
+        content = bytearray(new.read_bytes())
+        content[len(content) // 2] ^= 1
+        new.write_bytes(content)
+
+    model = make()
+    expected = state(model, fit(model, Die(None)))
+    assert_same(state(*resumed(tmp_path, Die(3), between=damage)), expected)
+
+
+def test_backups_that_are_all_damaged_are_an_error(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        fit(make(), backup(tmp_path), Die(2))
+    for path in (tmp_path / "b").iterdir():
+        path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ValueError, match=r"must be as it was written.*damaged"):
+        fit(make(), backup(tmp_path))
+
+
+def test_another_model_and_other_callbacks_are_refused(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        fit(make(), backup(tmp_path), Die(2))
+    other = make()
+    other.compile("sgd", "mse", metrics=["mae"])
+    before = other.get_weights()
+    with pytest.raises(ValueError, match=r"'optimizer_variables/\d' has no pl"):
+        fit(other, backup(tmp_path), Die(None))
+    with pytest.raises(ValueError, match=r"goes on with the callbacks that"):
+        fit(make(), backup(tmp_path))
+    for a, b in zip(before, other.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_full_disk_is_a_warning_and_training_goes_on(tmp_path, monkeypatch):
+    def full(self, content):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.warns(UserWarning, match=r"goes on: .*No space left"):
+        history = fit(make(), backup(tmp_path))
+    assert len(history.epoch) == 4
+    with pytest.raises(OSError, match="No space left"):
+        fit(make(), backup(tmp_path, strict=True))
+    assert not [*(tmp_path / "b").iterdir()]
+
+
+def test_sigterm_saves_and_ends_with_143(unkilled, tmp_path):
+    code = SCRIPT.read_text().replace(
+        'folder / "backup", save_freq',
+        'folder / "backup", save_freq, save_before_preemption=True',
+    )
+    script = tmp_path / "terminated.py"
+    script.write_text(code)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    command = [sys.executable, script, folder, "10000000"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "training\n"
+    time.sleep(0.3 * unkilled[1])
+    process.send_signal(signal.SIGTERM)
+    process.communicate()
+    assert process.returncode == 143
+    assert len(os.listdir(folder / "backup")) == 1
+    done = subprocess.run(command, stdout=subprocess.PIPE)
+    assert done.returncode == 0
+    assert result(folder) == unkilled[0]
+
+
+def test_stock_models_and_loops_are_told(tmp_path):
+    with pytest.raises(ValueError, match=r"compiled loop.*Functional, which"):
+        fit(make(keras.Model), backup(tmp_path))
+    with pytest.raises(ValueError, match=r"which trains in Keras's own"):
+        fit(make(run_eagerly=True), backup(tmp_path))
+
+
+@pytest.mark.parametrize("save_freq", [0, -1, True, 1.5, "batch", None])
+def test_a_wrong_frequency_is_refused(save_freq, tmp_path):
+    with pytest.raises(ValueError, match=r'is "epoch", a number of steps, or'):
+        backup(tmp_path, save_freq)
+
+
+def test_two_backups_of_one_training_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"One callback backs a `fit` up"):
+        fit(make(), backup(tmp_path), backup(tmp_path))
+
+
+def test_no_thread_is_left(tmp_path):
+    before = threading.active_count()
+    fit(make(), backup(tmp_path, EACH))
+    with pytest.raises(KeyboardInterrupt):
+        fit(make(), backup(tmp_path, EACH), Die(2))
+    assert threading.active_count() == before
