@@ -6,7 +6,8 @@ The rows of `fit.py` and those of `models.py`, in float32 and in
 mixed_bfloat16: stock Keras at one step an execution and at several,
 `keras_jax_ext`, and the scan by hand where there is one. Then, from JAX's
 profiler, for the article's model: kernels a step, the time that they take, the
-time between them, and the bytes that come from the host.
+time between them, and the bytes that come from the host. The kernels of a CUDA
+graph are no events of their own.
 
 It begins no row after `--minutes`, half of them for each type of numbers; rows
 that are left out are named.
@@ -28,8 +29,8 @@ import models
 from fit import kje
 
 POLICIES = ("float32", "mixed_bfloat16")
-# A call of `fit` brings the data to the device: share that among epochs.
-EPOCHS = 10
+# A call of `fit` brings the data to the device: share that among many steps.
+STEPS = 1500
 
 
 def works():
@@ -77,8 +78,8 @@ def table(policy, rounds, until, only):
             print(f"| {title}: left out for time |", flush=True)
             continue
         work = make()
-        work.epochs = EPOCHS
-        steps = EPOCHS * work.steps
+        work.epochs = max(1, STEPS // work.steps)
+        steps = work.epochs * work.steps
         found[title] = fit.medians(contenders(work), rounds, steps)
         row(title, found[title])
     keras.config.set_dtype_policy("float32")

@@ -79,9 +79,12 @@ class Source:
 
         Arrays and a `PyDataset` are asked for the batches of an epoch; what
         another source yields depends on what was taken from it. Threads shuffle
-        the next epoch at any time.
+        the next epoch at any time. Members of an ensemble with orders of their
+        own have random streams of their own.
         """
         adapter = self._counter.data_adapter
+        if memo(self.model).orders is not None:
+            return False
         if isinstance(adapter, _keras.PyDatasetAdapter):
             data = adapter.py_dataset
             return data.workers <= 1 and not data.use_multiprocessing
