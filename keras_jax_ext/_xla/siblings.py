@@ -218,13 +218,18 @@ def _largest_group(terms, makers):
     for term in terms:
         maker = makers.get(id(term))
         product = _product(maker) if maker is not None else None
-        if product and all(len(axes) == 1 for axes in product.contracted):
+        # Products of vectors are numbers, which nothing is gained by joining.
+        if product and all(product.free) and _is_one(product.contracted):
             (columns,) = product.sizes(0, product.contracted)
             if columns <= NARROW:
                 free = [product.sizes(side, product.free) for side in (0, 1)]
                 types = [v.aval.dtype for v in product.operands]
                 groups[product.kind, *free, *types].append(maker)
     return max(groups.values(), key=len, default=[])
+
+
+def _is_one(contracted):
+    return all(len(axes) == 1 for axes in contracted)
 
 
 def _joined(equation, terms, members, call):

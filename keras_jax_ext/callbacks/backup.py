@@ -124,6 +124,9 @@ class BackupAndRestore(keras.callbacks.Callback):
         self._steps, self._saved_at = 0, time.monotonic()
         self._failure, self._is_terminated = None, False
         self._listen()
+        # A process that was killed leaves what it was writing.
+        for path in self.backup_dir.glob(".*-backup-*.zip"):
+            path.unlink()
         damaged: list[ValueError] = []
         for path in reversed(self._files()):
             try:

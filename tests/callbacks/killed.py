@@ -1,7 +1,7 @@
 """A training that is killed at any instant, and started again.
 
-python killed.py FOLDER SAVE_FREQ: goes on from FOLDER/backup, and writes
-FOLDER/result.npz. SAVE_FREQ is "epoch", a number of steps, or "1s".
+python killed.py FOLDER SAVE_FREQ: goes on from FOLDER/backup, tells each epoch,
+and writes FOLDER/result.npz. SAVE_FREQ is "epoch", a number of steps, or "1s".
 """
 
 import datetime
@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import optax
 
-EPOCHS = 60
+EPOCHS = 40
 
 
 class Net(kje.Model):
@@ -36,6 +36,7 @@ class Counts(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self.drawn.append([epoch, float(np.random.uniform())])
+        print("epoch", epoch, flush=True)
 
     def get_state(self):
         return {"drawn": self.drawn}
@@ -73,7 +74,6 @@ def train(folder, save_freq):
         keras.callbacks.CSVLogger(folder / f"{save_freq}.csv"),
         counts,
     ]
-    print("training", flush=True)
     history = model.fit(
         x,
         y,

@@ -16,7 +16,7 @@ from keras_jax_ext._loop.memo import memo
 import keras
 import numpy as np
 import pytest
-from tests.callbacks.killed import result
+from tests.callbacks.killed import EPOCHS, result
 
 SCRIPT = Path(__file__).with_name("killed.py")
 X = np.random.default_rng(0).normal(size=(90, 4)).astype("float32")
@@ -87,19 +87,23 @@ def resumed(tmp_path, die, save_freq="epoch", between=lambda: None, **options):
     return model, fit(model, kept, Die(None), **options)
 
 
-def started(folder, save_freq):
+def started(folder, save_freq, script=SCRIPT, until=0):
+    """A process that has ended an epoch, or all."""
     process = subprocess.Popen(
-        [sys.executable, SCRIPT, folder, save_freq],
+        [sys.executable, script, folder, save_freq],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
-    assert process.stdout.readline() == "training\n"
+    for line in process.stdout:
+        words = line.split()
+        if words[:1] == ["epoch"] and int(words[1]) >= until:
+            break
     return process
 
 
-def finished(folder, save_freq):
-    process = started(folder, save_freq)
+def finished(folder, save_freq, script=SCRIPT):
+    process = started(folder, save_freq, script)
     output = process.communicate()[0]
     assert process.returncode == 0, output
     return result(folder)
@@ -107,12 +111,7 @@ def finished(folder, save_freq):
 
 @pytest.fixture(scope="module")
 def unkilled(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("unkilled")
-    process = started(folder, "epoch")
-    began = time.perf_counter()
-    assert process.wait() == 0
-    process.stdout.close()
-    return result(folder), time.perf_counter() - began
+    return finished(tmp_path_factory.mktemp("unkilled"), "epoch")
 
 
 @pytest.mark.parametrize(
@@ -121,16 +120,14 @@ def unkilled(tmp_path_factory):
 def test_a_killed_process_ends_as_if_it_had_not_been(
     save_freq, kills, unkilled, tmp_path
 ):
-    expected, seconds = unkilled
     waits = np.random.default_rng(kills)
-    for _ in range(kills):
-        if (tmp_path / "result.npz").exists():
-            break
-        process = started(tmp_path, save_freq)
-        time.sleep(waits.uniform(0, 0.6 * seconds))
+    for kill in range(kills):
+        until = waits.integers(EPOCHS // kills) + kill * EPOCHS // kills
+        process = started(tmp_path, save_freq, until=until)
+        time.sleep(waits.uniform(0, 0.05))
         process.kill()
         process.communicate()
-    assert finished(tmp_path, save_freq) == expected
+    assert finished(tmp_path, save_freq) == unkilled
     assert not (tmp_path / "backup").exists()
 
 
@@ -271,17 +268,12 @@ def test_sigterm_saves_and_ends_with_143(unkilled, tmp_path):
     script.write_text(code)
     folder = tmp_path / "run"
     folder.mkdir()
-    command = [sys.executable, script, folder, "10000000"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "training\n"
-    time.sleep(0.3 * unkilled[1])
+    process = started(folder, "10000000", script, until=EPOCHS // 4)
     process.send_signal(signal.SIGTERM)
     process.communicate()
     assert process.returncode == 143
     assert len(os.listdir(folder / "backup")) == 1
-    done = subprocess.run(command, stdout=subprocess.PIPE)
-    assert done.returncode == 0
-    assert result(folder) == unkilled[0]
+    assert finished(folder, "10000000", script) == unkilled
 
 
 def test_stock_models_and_loops_are_told(tmp_path):

@@ -101,6 +101,13 @@ def test_a_sum_is_left_alone_if_a_term_is_needed_elsewhere():
     check(total, *args, before=2, after=2)
 
 
+def test_a_sum_of_products_of_vectors_is_left_alone():
+    def total(x, y):
+        return x @ x + y @ y
+
+    check(total, normal(8), normal(3), before=2, after=2)
+
+
 @pytest.mark.parametrize("columns", [(33, 33), (2, 33)])
 def test_wide_products_are_left_alone(columns):
     check(heads, kernels(*columns), normal(64, 16), before=2, after=2)
