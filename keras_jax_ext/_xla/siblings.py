@@ -19,6 +19,9 @@ from jax import lax
 # Operands with more columns than this are left alone: to join them would cost
 # what one product less saves.
 NARROW = 32
+# Fewer products than this are left alone: one less saves little, and the
+# results of two heads stay those of stock Keras to the last bit.
+FEWEST = 3
 
 # Primitives that add two arrays of one shape.
 _SUMS = ("add", "add_any")
@@ -40,7 +43,7 @@ def merged(jaxpr: Any, call: Call) -> Equations:
         itself if none is merged.
     """
     products = [p for p in map(_product, jaxpr.eqns) if p]
-    if len(products) < 2:
+    if len(products) < FEWEST:
         return jaxpr.eqns
     equations = _summed(jaxpr, call)
     for side, group in list(_sharing(equations)):
@@ -106,7 +109,7 @@ def _sharing(equations) -> Iterator[tuple[int, list[Any]]]:
         groups.items(), key=lambda item: -len(item[1])
     ):
         left = [each for each in group if id(each) not in taken]
-        if len(left) > 1:
+        if len(left) >= FEWEST:
             taken.update(map(id, left))
             yield side, left
 
@@ -130,7 +133,7 @@ def _together(equations, side, group, call):
         kind.append(each)
         if kind is not free:
             results.update(map(id, each.outvars))
-    if len(members) < 2 or any(each.effects for each in waiting):
+    if len(members) < FEWEST or any(each.effects for each in waiting):
         return equations
     whole = _side_by_side(members, side, call)
     before, after = equations[: at[0]], equations[at[-1] + 1 :]
@@ -183,7 +186,7 @@ def _summed(jaxpr, call):
             sums, terms = _flattened(equation, makers)
             inner.update(map(id, sums))
             products = _largest_group(terms, makers)
-            if len(products) > 1:
+            if len(products) >= FEWEST:
                 gone.update(map(id, (*sums, *products)))
                 made[id(equation)] = _joined(equation, terms, products, call)
     return [
