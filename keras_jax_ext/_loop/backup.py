@@ -66,8 +66,8 @@ def backup_of(callbacks: Iterable[Any], source: Any) -> Backup | None:
     if found and not (source.repeats or found[0].replay):
         raise ValueError(
             "A process that starts anew goes on with arrays or a `PyDataset` "
-            "of one worker; other sources begin again. Received: data of "
-            "another kind. Give "
+            "of one worker; other sources begin again. Received: data that "
+            "are read in another way. Give "
             "arrays, or `BackupAndRestore(..., replay=True)`, which reads the "
             "batches that were taken before once more and drops them."
         )

@@ -6,7 +6,7 @@ from typing import Any
 
 from keras_jax_ext import _keras
 from keras_jax_ext._loop import device
-from keras_jax_ext._loop.batches import Single, Span
+from keras_jax_ext._loop.batches import DrawnOnce, Single, Span
 
 import jax
 import keras
@@ -175,7 +175,7 @@ class Repeated:
         return self._batch
 
 
-class _Cursor:
+class _Cursor(DrawnOnce):
     """A position in one pass: each step takes the same batch."""
 
     def __init__(self, source) -> None:
@@ -190,5 +190,9 @@ class _Cursor:
         steps = min(limit, self._source.points.steps - self._step)
         if steps <= 0:
             raise StopIteration
+        self.before_draw()
         self._step += steps
         return Span(self._source.batch(), 0, steps)
+
+    def skip(self, steps: int) -> None:
+        self._step = steps

@@ -87,6 +87,8 @@ class Source:
             return False
         if isinstance(adapter, _keras.PyDatasetAdapter):
             data = adapter.py_dataset
+            if isinstance(data, Points) and data.resample is not None:
+                return False
             return data.workers <= 1 and not data.use_multiprocessing
         return isinstance(adapter, _keras.ArrayDataAdapter)
 

@@ -150,6 +150,44 @@ def test_it_goes_on_where_an_epoch_is_no_pass(steps, epochs, tmp_path):
     assert_same(state(*found), expected)
 
 
+def test_it_goes_on_within_points(tmp_path):
+    def residual(x, apply):
+        return {"a": apply(x["a"]) ** 2, "b": (apply(x["b"]) - 1) ** 2}
+
+    def train(*callbacks, **options):
+        model = make()
+        model.compile("adam", residual)
+        points = kje.Points(a=X, b=X[:20], steps=30, **options)
+        data = (points,)
+        given = {"data": data, "batch_size": None, "shuffle": False}
+        return model, fit(model, *callbacks, **given)
+
+    expected = state(*train(Die(None)))
+    with pytest.raises(KeyboardInterrupt):
+        train(backup(tmp_path, EACH), Die(2, 9))
+    assert_same(state(*train(backup(tmp_path, EACH), Die(None))), expected)
+    with pytest.raises(ValueError, match=r"read in another way"):
+        train(backup(tmp_path), resample=lambda epoch: {})
+
+
+def test_an_ensemble_goes_on(tmp_path):
+    def train(*callbacks, **options):
+        keras.utils.set_random_seed(5)
+        ensemble = kje.Ensemble(lambda: make(), 3)
+        ensemble.compile("adam", "mse")
+        return ensemble, fit(ensemble, *callbacks, **options)
+
+    ensemble, history = train(Die(None))
+    with pytest.raises(KeyboardInterrupt):
+        train(backup(tmp_path, EACH), Die(1, 5))
+    again, found = train(backup(tmp_path, EACH), Die(None))
+    assert_same(state(again, found), state(ensemble, history))
+    for name, values in history.members.items():
+        np.testing.assert_array_equal(found.members[name], values)
+    with pytest.raises(ValueError, match=r"read in another way"):
+        train(backup(tmp_path), shuffle="member")
+
+
 def test_a_dataset_that_threads_read_ahead_is_refused(tmp_path):
     data = (keras_dataset(workers=2),)
     with pytest.raises(ValueError, match=r"one worker; other sources begin"):
