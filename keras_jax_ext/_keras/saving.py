@@ -157,7 +157,7 @@ def write_class(filepath: Any, cls: type) -> None:
             file.attrs["model_config"] = json.dumps(config).encode()
 
 
-def weights_file(model: keras.Model) -> memoryview:
+def weights_file(model: keras.Model) -> bytes:
     """The bytes of the file that `save_weights` writes.
 
     Args:
@@ -168,7 +168,7 @@ def weights_file(model: keras.Model) -> memoryview:
     store = saving_lib.H5IOStore(memory, mode="w")
     saving_lib._save_state(model, store, None, "", set())
     store.close()
-    return memory.getbuffer()
+    return memory.getvalue()
 
 
 def sign(store: Any) -> None:
