@@ -8,9 +8,9 @@ a step at a time and as one scan, with the same batch-wise derivatives.
 
 DeepXDE on JAX too, if it is there, in an environment of its own:
 
-    python -m venv /tmp/deepxde
-    /tmp/deepxde/bin/pip install deepxde 'jax[cpu]' flax optax
-    python benchmarks/burgers.py --deepxde /tmp/deepxde/bin/python
+    python -m venv build/deepxde
+    build/deepxde/bin/pip install deepxde 'jax[cpu]' flax optax
+    python benchmarks/burgers.py --deepxde build/deepxde/bin/python
 
 It draws its own points, as many, and differentiates point by point. The last
 loop by hand takes the first and second derivatives in one pass, the others one

@@ -52,7 +52,8 @@ class BackupAndRestore(keras.callbacks.Callback):
         backup_dir: Path of a folder, for this training alone.
         save_freq: `"epoch"`; an integer, at least so many steps; or a
             `datetime.timedelta`. By steps or time a backup is made between
-            two executions of the compiled loop. Defaults to `"epoch"`.
+            two executions of the compiled loop. `False` for none but that of
+            `save_before_preemption`. Defaults to `"epoch"`.
         double_checkpoint: Ignored: two backups are kept.
         delete_checkpoint: Boolean, whether to delete the backups when training
             has ended. Defaults to `True`.
@@ -105,7 +106,8 @@ class BackupAndRestore(keras.callbacks.Callback):
     def _check(save_freq):
         steps = isinstance(save_freq, int) and not isinstance(save_freq, bool)
         if (
-            save_freq != "epoch"
+            save_freq is not False
+            and save_freq != "epoch"
             and not (steps and save_freq > 0)
             and not isinstance(save_freq, datetime.timedelta)
         ):
@@ -153,6 +155,8 @@ class BackupAndRestore(keras.callbacks.Callback):
         if self._writer is not None and self._writer.is_alive():
             return at_end and self.save_freq == "epoch"
         self._tell_failure()
+        if self.save_freq is False:
+            return False
         if isinstance(self.save_freq, datetime.timedelta):
             passed = time.monotonic() - self._saved_at
             return passed >= self.save_freq.total_seconds()

@@ -327,6 +327,12 @@ def test_a_wrong_frequency_is_refused(save_freq, tmp_path):
         backup(tmp_path, save_freq)
 
 
+def test_no_backup_is_made_without_a_notice(tmp_path):
+    kept = backup(tmp_path, False, delete_checkpoint=False)
+    fit(make(), kept)
+    assert not (tmp_path / "b").exists()
+
+
 def test_two_backups_of_one_training_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"One callback backs a `fit` up"):
         fit(make(), backup(tmp_path), backup(tmp_path))
