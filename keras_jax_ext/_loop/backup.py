@@ -1,6 +1,7 @@
 """What the loop asks of a callback that keeps the state of training."""
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 
@@ -72,3 +73,22 @@ def backup_of(callbacks: Iterable[Any], source: Any) -> Backup | None:
             "batches that were taken before once more and drops them."
         )
     return found[0] if found else None
+
+
+@contextlib.contextmanager
+def backed_up(backup: Backup | None) -> Iterator[Snapshot | None]:
+    """Within the block a `fit` runs, which its backup is told to have ended.
+
+    Args:
+        backup: `Backup`; `None` if there is none.
+
+    Yields:
+        The snapshot to go on from; `None` to begin anew.
+    """
+    if backup is None:
+        yield None
+        return
+    try:
+        yield backup.begin()
+    finally:
+        backup.end()

@@ -6,7 +6,7 @@ from typing import Any
 
 from keras_jax_ext import _keras
 from keras_jax_ext._loop import progress, validation
-from keras_jax_ext._loop.backup import backup_of
+from keras_jax_ext._loop.backup import backed_up, backup_of
 from keras_jax_ext._loop.callback_states import append_to_files
 from keras_jax_ext._loop.epoch_steps import Epochs
 from keras_jax_ext._loop.execution import Executor, joined
@@ -53,36 +53,38 @@ def fit(
     model.make_train_function()
     model.stop_training = False
     backup = backup_of(callbacks.callbacks, source)
-    snapshot = backup.begin() if backup else None
-    if snapshot:
-        progress.check(model, callbacks, snapshot)
-        append_to_files(callbacks)
-    callbacks.on_train_begin()
-    first = _keras.first_epoch(model, initial_epoch)
-    if snapshot:
-        first = snapshot.document["epoch"]
-    try:
-        with Executor(model, TRAIN, callbacks) as executor:
-            _tell_watchers(executor, verbose)
-            passes = source.epochs(
-                executor,
-                verbose,
-                passes=epochs - first,
-                others=(validation_given.data,),
-            )
-            numbers = range(first, epochs)
-            reached = Progress(executor, passes, backup, snapshot)
-            logs = _epochs(executor, passes, numbers, validation_given, reached)
-    finally:
-        if backup:
-            backup.end()
-        _keras.release_state(model)
-        validation.end(model)
-        if (
-            isinstance(model.optimizer, keras.optimizers.Optimizer)
-            and epochs > 0
-        ):
-            model.optimizer.finalize_variable_values(model.trainable_weights)
+    with backed_up(backup) as snapshot:
+        if snapshot:
+            progress.check(model, callbacks, snapshot)
+            append_to_files(callbacks)
+        callbacks.on_train_begin()
+        first = _keras.first_epoch(model, initial_epoch)
+        if snapshot:
+            first = snapshot.document["epoch"]
+        try:
+            with Executor(model, TRAIN, callbacks) as executor:
+                _tell_watchers(executor, verbose)
+                passes = source.epochs(
+                    executor,
+                    verbose,
+                    passes=epochs - first,
+                    others=(validation_given.data,),
+                )
+                numbers = range(first, epochs)
+                reached = Progress(executor, passes, backup, snapshot)
+                logs = _epochs(
+                    executor, passes, numbers, validation_given, reached
+                )
+        finally:
+            _keras.release_state(model)
+            validation.end(model)
+            if (
+                isinstance(model.optimizer, keras.optimizers.Optimizer)
+                and epochs > 0
+            ):
+                model.optimizer.finalize_variable_values(
+                    model.trainable_weights
+                )
     callbacks.on_train_end(logs)
     return model.history
 

@@ -284,6 +284,15 @@ def test_another_model_and_other_callbacks_are_refused(tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
+def test_a_refused_backup_leaves_no_handler_of_sigterm(tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt):
+        fit(make(), backup(tmp_path), Die(2))
+    with pytest.raises(ValueError, match=r"goes on with the callbacks that"):
+        fit(make(), backup(tmp_path, save_before_preemption=True))
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 def test_a_full_disk_is_a_warning_and_training_goes_on(tmp_path, monkeypatch):
     def full(self, content):
         raise OSError(28, "No space left on device")
