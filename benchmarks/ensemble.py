@@ -17,8 +17,6 @@ import functools
 import json
 import os
 import platform
-import statistics
-import time
 from pathlib import Path
 
 os.environ["KERAS_BACKEND"] = "jax"
@@ -30,7 +28,7 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 import optax
-from fit import dense, mixture, mixture_nll, squares, uniform
+from fit import dense, medians, mixture, mixture_nll, squares, uniform
 
 # How many models are trained one after another.
 ALONE = 4
@@ -127,23 +125,6 @@ def works():
     x = uniform(3008, 1)
     article = Work(mixture, x, x, 64, mixture_nll, 10)
     return {"8-32-1, batch 32": small, "article's model": article}
-
-
-def medians(functions, rounds, steps):
-    """Microseconds a step of each, from interleaved rounds."""
-    seconds = {name: [] for name in functions}
-    for function in functions.values():
-        for _ in range(2):
-            function()
-    for _ in range(rounds):
-        for name, function in functions.items():
-            start = time.perf_counter()
-            function()
-            seconds[name].append(time.perf_counter() - start)
-    return {
-        name: statistics.median(values) / steps * 1e6
-        for name, values in seconds.items()
-    }
 
 
 def row(title, n, times):

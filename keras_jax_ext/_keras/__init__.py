@@ -85,6 +85,7 @@ from keras_jax_ext._keras.saving import (
     write_class as write_class,
 )
 from keras_jax_ext._keras.streams import (
+    Alone as Alone,
     set_streams as set_streams,
     streams as streams,
 )
@@ -101,7 +102,6 @@ from keras_jax_ext._keras.reading import (
     set_epoch_number as set_epoch_number,
     train_validation_split as train_validation_split,
 )
-from keras_jax_ext._keras.streams import Alone as Alone
 from keras_jax_ext._keras.trainer import (
     BuiltFromBatches as BuiltFromBatches,
     build as build,

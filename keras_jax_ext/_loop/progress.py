@@ -82,7 +82,7 @@ class Progress:
         self.settle()
         executor, passes = self._running, self._passes
         states, held = read_states(executor.callbacks)
-        names = variable_names(executor.model)
+        names = _variables(executor.model)
         # The next execution takes the buffers: copy them on the device.
         values = jax.tree.leaves(_copied(executor.state.take()))
         arrays = dict(zip(names, values, strict=True))
@@ -115,16 +115,13 @@ def _copied(state):
     return jax.tree.map(jnp.copy, state)
 
 
-def variable_names(model: Any) -> list[str]:
-    """A name for each variable of the state of training, in its order.
+def _variables(model):
+    """The variables of the state of training, by a name for each.
 
     By number: names of layers differ between models made one after another.
-
-    Args:
-        model: A compiled model.
     """
     groups = zip(TRAIN.state, state_variables(model, TRAIN), strict=True)
-    return [f"{name}/{i}" for name, group in groups for i in range(len(group))]
+    return {f"{name}/{i}": v for name, g in groups for i, v in enumerate(g)}
 
 
 def check(model: Any, callbacks: Any, snapshot: Snapshot) -> None:
@@ -139,13 +136,11 @@ def check(model: Any, callbacks: Any, snapshot: Snapshot) -> None:
         ValueError: If so.
     """
     arrays = snapshot.arrays
-    groups = state_variables(model, TRAIN)
-    names = variable_names(model)
+    variables = _variables(model)
     kept = {name for name in arrays if name.partition("/")[0] in TRAIN.state}
-    faults = [f"{name!r} is missing" for name in names if name not in kept]
-    faults += [f"{name!r} has no place" for name in sorted(kept - {*names})]
-    variables = [v for group in groups for v in group]
-    for name, variable in zip(names, variables, strict=True):
+    faults = [f"{name!r} is missing" for name in variables if name not in kept]
+    faults += [f"{name!r} has no place" for name in sorted(kept - {*variables})]
+    for name, variable in variables.items():
         shape = tuple(variable.shape)
         if name in kept and tuple(arrays[name].shape) != shape:
             theirs = tuple(arrays[name].shape)
@@ -167,6 +162,5 @@ def write_variables(model: Any, arrays: dict[str, Any]) -> None:
         model: A compiled model.
         arrays: Arrays by name.
     """
-    variables = [v for group in state_variables(model, TRAIN) for v in group]
-    for name, variable in zip(variable_names(model), variables, strict=True):
+    for name, variable in _variables(model).items():
         variable.assign(arrays[name])

@@ -78,7 +78,7 @@ def build(model: Any, sets: Any) -> None:
         model: A model.
         sets: `Sets`.
     """
-    if not all(layer.built for layer in (model, *_keras.sublayers(model))):
+    if not _keras.is_built(model):
         model(next(iter(sets.values())), training=False)
 
 
