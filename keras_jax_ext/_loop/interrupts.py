@@ -3,6 +3,7 @@
 import _thread
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,6 +19,10 @@ def _send():
         signal.pthread_kill(main, signal.SIGINT)
     else:
         _thread.interrupt_main()
+
+
+def _send_later():
+    threading.Timer(RETRY_SECONDS, _send).start()
 
 
 class Interrupts:
@@ -39,6 +44,8 @@ class Interrupts:
         self._before: Any = None
         self._held = False
         self._pending: Any = None
+        self._raised: BaseException | None = None
+        self._hook: Any = None  # what Python called for what it drops
 
     def __enter__(self) -> "Interrupts":
         before = signal.getsignal(signal.SIGINT)
@@ -46,20 +53,40 @@ class Interrupts:
         if main and callable(before):
             self._before = before
             signal.signal(signal.SIGINT, self._receive)
+            self._hook = sys.unraisablehook
+            sys.unraisablehook = self._dropped
         return self
 
     def __exit__(self, *_: Any) -> None:
         # A callback may have set a handler of its own, which stays.
         if self._before and signal.getsignal(signal.SIGINT) == self._receive:
             signal.signal(signal.SIGINT, self._before)
+        if self._hook and sys.unraisablehook == self._dropped:
+            sys.unraisablehook = self._hook
+        self._raised = None
 
     def _receive(self, number, frame):
         if self._held:
             self._pending = number, frame
         elif self._is_deaf(frame):
-            threading.Timer(RETRY_SECONDS, _send).start()
+            _send_later()
         else:
+            self._tell(number, frame)
+
+    def _tell(self, number, frame):
+        try:
             self._before(number, frame)
+        except BaseException as error:
+            self._raised = error
+            raise
+
+    def _dropped(self, dropped):
+        """Take what Python could not raise where it was."""
+        if self._raised is None or dropped.exc_value is not self._raised:
+            self._hook(dropped)
+            return
+        self._raised = None
+        _send_later()
 
     def _is_deaf(self, frame):
         while frame is not None:
@@ -78,4 +105,4 @@ class Interrupts:
             self._held = False
             pending, self._pending = self._pending, None
             if pending:
-                self._before(*pending)
+                self._tell(*pending)
