@@ -44,7 +44,9 @@ class Interrupts:
         self._before: Any = None
         self._held = False
         self._pending: Any = None
-        self._raised: BaseException | None = None
+        # Type and identity of what was raised. The exception itself would keep
+        # the frames of `fit`, and with them the model.
+        self._raised: tuple[type, int] | None = None
         self._hook: Any = None  # what Python called for what it drops
 
     def __enter__(self) -> "Interrupts":
@@ -77,12 +79,13 @@ class Interrupts:
         try:
             self._before(number, frame)
         except BaseException as error:
-            self._raised = error
+            self._raised = type(error), id(error)
             raise
 
     def _dropped(self, dropped):
         """Take what Python could not raise where it was."""
-        if self._raised is None or dropped.exc_value is not self._raised:
+        error = dropped.exc_value
+        if self._raised != (type(error), id(error)):
             self._hook(dropped)
             return
         self._raised = None

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from keras_jax_ext import _keras, optimizers
+from keras_jax_ext._by_name import entries
 from keras_jax_ext._loop import fit as loop
 from keras_jax_ext._loop.fallback import fuses
 from keras_jax_ext._loop.memo import memo
@@ -158,7 +159,8 @@ class Trainer(_keras.TrainingMode, _keras.BuiltByLosses):
             # Keras warns that only the user knows how.
             super().compile_from_config(config)
             return
-        self.compile(**specs.from_file(config))
+        with entries.telling_damage("The `compile_config` of a model", config):
+            self.compile(**specs.from_file(config))
         if self.optimizer is not None and self.built:
             self.optimizer.build(self.trainable_variables)
 
