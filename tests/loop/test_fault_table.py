@@ -101,7 +101,7 @@ HOOKS = [
     for what in ("epoch", "train_batch", "test_batch", "train", "test")
     for when in ("begin", "end")
 ]
-# The other five belong to evaluation and prediction of their own.
+# Four more belong to prediction of its own.
 PREDICTS = [
     f"on_predict_{when}"
     for when in ("begin", "end", "batch_begin", "batch_end")
