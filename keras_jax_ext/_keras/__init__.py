@@ -97,6 +97,7 @@ from keras_jax_ext._keras.reading import (
     CACHED as CACHED,
     ArrayDataAdapter as ArrayDataAdapter,
     EpochIterator as EpochIterator,
+    GrainDatasetAdapter as GrainDatasetAdapter,
     PyDatasetAdapter as PyDatasetAdapter,
     epoch_number as epoch_number,
     set_epoch_number as set_epoch_number,

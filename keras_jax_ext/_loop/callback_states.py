@@ -1,11 +1,10 @@
 """What callbacks know between two epochs, read and set again."""
 
-import json
 from typing import Any
 
-import jax
+from keras_jax_ext._loop.encoding import decoded, encoded, is_plain
+
 import keras
-import numpy as np
 
 # Attributes of every callback that belong to the running `fit`.
 _OF_THE_RUN = {"params", "validation_data"}
@@ -26,7 +25,7 @@ def read_states(callbacks: Any) -> tuple[list[Any], dict[str, Any]]:
     """
     arrays: dict[str, Any] = {}
     states = [
-        _encoded(_state(callback), f"callbacks/{i}", arrays)
+        encoded(_state(callback), f"callbacks/{i}", arrays)
         for i, callback in enumerate(callbacks.callbacks)
     ]
     return states, arrays
@@ -45,7 +44,7 @@ def set_states(
     for callback, state in zip(callbacks.callbacks, states, strict=True):
         if state is None:
             continue
-        state = _decoded(state, arrays)
+        state = decoded(state, arrays)
         if hasattr(callback, "set_state"):
             callback.set_state(state)
         else:
@@ -96,51 +95,5 @@ def _state(callback):
     return {
         name: value
         for name, value in vars(callback).items()
-        if name not in _OF_THE_RUN and _is_plain(value)
+        if name not in _OF_THE_RUN and is_plain(value)
     }
-
-
-def _is_plain(value):
-    if isinstance(value, list | tuple):
-        return all(map(_is_plain, value))
-    if isinstance(value, dict):
-        return all(isinstance(k, str) for k in value) and all(
-            map(_is_plain, value.values())
-        )
-    plain = bool | int | float | str | np.ndarray | np.generic | jax.Array
-    return value is None or isinstance(value, plain)
-
-
-def _encoded(value, path, arrays):
-    """A value as JSON holds it; arrays are put into `arrays`."""
-    if isinstance(value, list | tuple):
-        items = [
-            _encoded(item, f"{path}/{i}", arrays)
-            for i, item in enumerate(value)
-        ]
-        return {"tuple": items} if isinstance(value, tuple) else items
-    if isinstance(value, dict):
-        return {
-            "dict": {
-                name: _encoded(item, f"{path}/{name}", arrays)
-                for name, item in value.items()
-            }
-        }
-    if isinstance(value, np.ndarray | np.generic | jax.Array):
-        arrays[path] = value
-        return {"array": path, "scalar": isinstance(value, np.generic)}
-    json.dumps(value)  # of a user's own state
-    return value
-
-
-def _decoded(value, arrays):
-    if isinstance(value, list):
-        return [_decoded(item, arrays) for item in value]
-    if not isinstance(value, dict):
-        return value
-    if "tuple" in value:
-        return tuple(_decoded(item, arrays) for item in value["tuple"])
-    if "dict" in value:
-        return {k: _decoded(v, arrays) for k, v in value["dict"].items()}
-    array = arrays[value["array"]]
-    return array[()] if value["scalar"] else np.array(array)

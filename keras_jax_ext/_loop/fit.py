@@ -52,7 +52,7 @@ def fit(
     )
     model.make_train_function()
     model.stop_training = False
-    backup = backup_of(callbacks.callbacks, source)
+    backup = backup_of(callbacks.callbacks, source, validation_given)
     with backed_up(backup) as snapshot:
         if snapshot:
             progress.check(model, callbacks, snapshot)

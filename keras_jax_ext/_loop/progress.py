@@ -8,13 +8,13 @@ and how its rows were shuffled; the `History`, and the state of each callback.
 from collections.abc import Callable
 from typing import Any
 
-from keras_jax_ext import _keras
 from keras_jax_ext._loop.backup import Backup, Snapshot
 from keras_jax_ext._loop.callback_states import (
     check_states,
     read_states,
     set_states,
 )
+from keras_jax_ext._loop.encoding import decoded, encoded
 from keras_jax_ext._loop.epoch_steps import Epochs
 from keras_jax_ext._loop.execution import Executor
 from keras_jax_ext._loop.modes import TRAIN, state_variables
@@ -89,9 +89,8 @@ class Progress:
         document = {
             "epoch": epoch,
             "step": step,
-            "position": passes.position(),
-            "passes": passes.number,
-            "streams": _keras.streams(),
+            "data": encoded(passes.position(), "data", held),
+            "last": encoded(executor.last, "last", held),
             "callbacks": states,
         }
         return Snapshot({**arrays, **held}, document)
@@ -102,11 +101,10 @@ class Progress:
         executor, passes = self._running, self._passes
         executor.state.sync()
         write_variables(executor.model, arrays)
-        passes.number = document["passes"]
-        if document["position"] is not None:
-            passes.go_to(document["position"], document["step"])
-            self._step = document["step"]
-        _keras.set_streams(document["streams"])
+        passes.go_to(decoded(document["data"], arrays), document["step"])
+        self._step = document["step"]
+        # Of a source that says no length, no step may be left.
+        executor.last = decoded(document["last"], arrays)
         set_states(executor.callbacks, document["callbacks"], arrays)
 
 

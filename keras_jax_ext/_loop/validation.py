@@ -6,6 +6,7 @@ from keras_jax_ext import _keras
 from keras_jax_ext._loop.fallback import fuses
 from keras_jax_ext._loop.memo import memo
 from keras_jax_ext._loop.modes import TEST
+from keras_jax_ext._loop.readers import changes_itself
 from keras_jax_ext._loop.source import Source
 
 import jax
@@ -37,6 +38,18 @@ class Validation(NamedTuple):
         return self.data is not None and _keras.should_validate(
             model, epoch, self.frequency
         )
+
+    def why_not_again(self) -> str | None:
+        """Why a process that starts anew does not go on with the data.
+
+        Returns:
+            String, what they are; `None` if it does.
+        """
+        x = keras.utils.unpack_x_y_sample_weight(self.data)[0]
+        if isinstance(x, keras.utils.PyDataset):
+            return changes_itself(x)
+        # It goes on where the last validation stopped.
+        return "a generator" if hasattr(x, "__next__") else None
 
     def logs(self, model: Any, callbacks: Any) -> dict[str, Any]:
         """Evaluate the model on the data, through its own `evaluate`.
