@@ -105,6 +105,7 @@ from keras_jax_ext._keras.reading import (
 )
 from keras_jax_ext._keras.trainer import (
     BuiltFromBatches as BuiltFromBatches,
+    begin_with_epoch as begin_with_epoch,
     build as build,
     build_compiled as build_compiled,
     build_layers as build_layers,
@@ -123,12 +124,15 @@ from keras_jax_ext._keras.trainer import (
     is_built as is_built,
     is_compiled_built as is_compiled_built,
     is_default as is_default,
+    know_direction as know_direction,
+    knows_direction as knows_direction,
     metrics_result as metrics_result,
     monitored as monitored,
     own_state as own_state,
     pythonify_logs as pythonify_logs,
     release_state as release_state,
     rows_seen as rows_seen,
+    running_fit as running_fit,
     replaced as replaced,
     should_validate as should_validate,
     unsynced as unsynced,

@@ -69,14 +69,19 @@ def backup_of(
             "One callback backs a `fit` up. Received: "
             f"{[type(each).__name__ for each in found]}. Keep one of them."
         )
-    _check(source.why_not_again(found[0].replay), source.why_not_again(True))
-    why = validation.why_not_again()
-    _check(why and f"{why} as validation data", why)
+    replay = found[0].replay
+    check_data(source.why_not_again(replay), source.why_not_again(True))
+    validation.check_again()
     return found[0]
 
 
-def _check(why, why_not_replay):
-    """Raise if there is a reason why data are not read again."""
+def check_data(why: str | None, why_not_replay: str | None) -> None:
+    """Raise if data are not read again by a process that starts anew.
+
+    Args:
+        why: String, what they are; `None` if they are read again.
+        why_not_replay: As `why`, if batches may be read once more.
+    """
     if why is None:
         return
     replay = (

@@ -55,8 +55,8 @@ def fit(
     backup = backup_of(callbacks.callbacks, source, validation_given)
     with backed_up(backup) as snapshot:
         if snapshot:
-            progress.check(model, callbacks, snapshot)
-            append_to_files(callbacks)
+            progress.check(model, callbacks.callbacks, snapshot)
+            append_to_files(callbacks.callbacks)
         callbacks.on_train_begin()
         first = _keras.first_epoch(model, initial_epoch)
         if snapshot:

@@ -5,7 +5,7 @@ seed generators; the global random streams; the epoch, the steps taken in it,
 and how its rows were shuffled; the `History`, and the state of each callback.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from keras_jax_ext._loop.backup import Backup, Snapshot
@@ -80,20 +80,16 @@ class Progress:
 
     def _snapshot_at(self, epoch, step):
         self.settle()
-        executor, passes = self._running, self._passes
-        states, held = read_states(executor.callbacks)
-        names = _variables(executor.model)
-        # The next execution takes the buffers: copy them on the device.
-        values = jax.tree.leaves(_copied(executor.state.take()))
-        arrays = dict(zip(names, values, strict=True))
-        document = {
-            "epoch": epoch,
-            "step": step,
-            "data": encoded(passes.position(), "data", held),
-            "last": encoded(executor.last, "last", held),
-            "callbacks": states,
-        }
-        return Snapshot({**arrays, **held}, document)
+        running = self._running
+        return take(
+            running.model,
+            running.state.take(),
+            running.callbacks.callbacks,
+            epoch=epoch,
+            step=step,
+            data=self._passes.position(),
+            last=running.last,
+        )
 
     def _restore(self, snapshot):
         self._snapshot = None
@@ -105,7 +101,33 @@ class Progress:
         self._step = document["step"]
         # Of a source that says no length, no step may be left.
         executor.last = decoded(document["last"], arrays)
-        set_states(executor.callbacks, document["callbacks"], arrays)
+        set_states(executor.callbacks.callbacks, document["callbacks"], arrays)
+
+
+def take(
+    model: Any,
+    state: Sequence[Any],
+    callbacks: Sequence[Any],
+    **document: Any,
+) -> Snapshot:
+    """Take a snapshot.
+
+    Args:
+        model: The model.
+        state: Lists of arrays: the state of its step.
+        callbacks: List of callbacks.
+        **document: What else is kept, by name: numbers, strings, arrays, and
+            lists and dicts of these.
+
+    Returns:
+        `Snapshot`.
+    """
+    states, held = read_states(callbacks)
+    # The next execution takes the buffers: copy them on the device.
+    values = jax.tree.leaves(_copied(state))
+    arrays = dict(zip(_variables(model), values, strict=True))
+    known = {k: encoded(v, k, held) for k, v in document.items()}
+    return Snapshot({**arrays, **held}, {**known, "callbacks": states})
 
 
 @jax.jit
@@ -122,12 +144,12 @@ def _variables(model):
     return {f"{name}/{i}": v for name, g in groups for i, v in enumerate(g)}
 
 
-def check(model: Any, callbacks: Any, snapshot: Snapshot) -> None:
+def check(model: Any, callbacks: Sequence[Any], snapshot: Snapshot) -> None:
     """Raise if a snapshot is of another model or of other callbacks.
 
     Args:
         model: A compiled model.
-        callbacks: `CallbackList`.
+        callbacks: List of callbacks.
         snapshot: `Snapshot`.
 
     Raises:

@@ -182,3 +182,21 @@ def reads_ahead(dataset: keras.utils.PyDataset) -> bool:
     """
     many = dataset.workers > 1
     return many or (dataset.workers > 0 and dataset.use_multiprocessing)
+
+
+def holders(adapter: Any, *others: Any) -> list[Any]:
+    """The datasets that offer what they know between two passes.
+
+    Args:
+        adapter: An adapter of Keras, of the training data.
+        *others: As `validation_data` in `fit`.
+    """
+    datasets = [getattr(adapter, "py_dataset", None)]
+    for other in others:
+        datasets += keras.utils.unpack_x_y_sample_weight(other)[:1]
+    found = {
+        id(each): each
+        for each in datasets
+        if isinstance(each, keras.utils.PyDataset) and offers_state(each)
+    }
+    return [*found.values()]

@@ -19,7 +19,7 @@ from keras_jax_ext._loop.memo import memo, tell
 from keras_jax_ext._loop.modes import TRAIN
 from keras_jax_ext._loop.points import Points, Repeated
 from keras_jax_ext._loop.readers import (
-    offers_state,
+    holders,
     reader,
     reads_ahead,
     why_not_again,
@@ -101,18 +101,8 @@ class Source:
     def _holders(self, others):
         """What knows something between two passes, and offers its state."""
         orders = memo(self.model).orders
-        datasets = [self._data[0]]
-        for other in others:
-            datasets += keras.utils.unpack_x_y_sample_weight(other)[:1]
-        found = {
-            id(each): each
-            for each in datasets
-            if isinstance(each, keras.utils.PyDataset)
-            and offers_state(each)
-            # Points stay, unless they are resampled.
-            and not (isinstance(each, Points) and each.resample is None)
-        }
-        return [*found.values(), *([] if orders is None else [orders])]
+        found = holders(self._counter.data_adapter, *others)
+        return [*found, *([] if orders is None else [orders])]
 
     def build(self) -> None:
         """Build the model from Keras's own first batch.

@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 from keras_jax_ext import _keras
+from keras_jax_ext._loop.backup import check_data
 from keras_jax_ext._loop.fallback import fuses
 from keras_jax_ext._loop.memo import memo
 from keras_jax_ext._loop.modes import TEST
@@ -39,17 +40,19 @@ class Validation(NamedTuple):
             model, epoch, self.frequency
         )
 
-    def why_not_again(self) -> str | None:
-        """Why a process that starts anew does not go on with the data.
+    def check_again(self) -> None:
+        """Raise if a process that starts anew does not go on with the data.
 
-        Returns:
-            String, what they are; `None` if it does.
+        Raises:
+            ValueError: If so.
         """
         x = keras.utils.unpack_x_y_sample_weight(self.data)[0]
         if isinstance(x, keras.utils.PyDataset):
-            return changes_itself(x)
-        # It goes on where the last validation stopped.
-        return "a generator" if hasattr(x, "__next__") else None
+            why = changes_itself(x)
+        else:
+            # It goes on where the last validation stopped.
+            why = "a generator" if hasattr(x, "__next__") else None
+        check_data(why and f"{why} as validation data", why)
 
     def logs(self, model: Any, callbacks: Any) -> dict[str, Any]:
         """Evaluate the model on the data, through its own `evaluate`.

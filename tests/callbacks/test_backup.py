@@ -508,11 +508,57 @@ def test_sigterm_saves_and_ends_with_143(unkilled, tmp_path):
     assert finished(folder, "10000000", script) == unkilled
 
 
-def test_stock_models_and_loops_are_told(tmp_path):
-    with pytest.raises(ValueError, match=r"compiled loop.*Functional, which"):
-        fit(make(keras.Model), backup(tmp_path))
-    with pytest.raises(ValueError, match=r"which trains in Keras's own"):
-        fit(make(run_eagerly=True), backup(tmp_path))
+@pytest.mark.parametrize(
+    ("cls", "options"),
+    [(keras.Model, {}), (kje.Model, {"jit_compile": False})],
+    ids=["stock", "ours"],
+)
+@pytest.mark.parametrize("source", [None, Offered])
+def test_keras_s_own_loop_goes_on_between_epochs(
+    cls, options, source, tmp_path
+):
+    def train(*callbacks):
+        model = make(cls, **options)
+        # It knows by now that less is better, and has turned `min_delta`.
+        slower = keras.callbacks.ReduceLROnPlateau(
+            monitor="loss", patience=1, factor=0.5, min_delta=1
+        )
+        given = {"validation_split": 0.2}
+        if source:
+            given = {"data": (source(),), "batch_size": None}
+        return model, fit(model, *callbacks, slower, **given)
+
+    expected = state(*train(Die(None)))
+    with pytest.raises(KeyboardInterrupt):
+        train(backup(tmp_path), Die(2, 3))
+    np.random.seed(7)  # as in another process
+    random.seed(7)
+    model, history = train(backup(tmp_path), Die(None))
+    assert_same(state(model, history), expected)
+    assert not (tmp_path / "b").exists()
+    # Keras would begin at the epoch that a backup was of.
+    assert fit(model, Die(None), epochs=1).epoch == [0]
+
+
+def test_keras_s_own_loop_says_what_it_cannot(tmp_path):
+    for options in (
+        {"save_freq": 40},
+        {"save_freq": EACH},
+        {"save_before_preemption": True},
+        {"replay": True},
+    ):
+        with pytest.raises(ValueError, match=r"backed up between two epochs"):
+            fit(make(keras.Model), backup(tmp_path, **options))
+    with pytest.raises(ValueError, match=r"epochs of 5 steps, which are no"):
+        fit(make(run_eagerly=True), backup(tmp_path), steps_per_epoch=5)
+    batches = ((X[:8], Y[:8]) for _ in range(99))
+    given = {"batch_size": None, "shuffle": False, "steps_per_epoch": 5}
+    with pytest.raises(ValueError, match=r"again. Received: a Generator"):
+        fit(make(keras.Model), backup(tmp_path), data=(batches,), **given)
+    callback = backup(tmp_path)
+    callback.set_model(make())
+    with pytest.raises(ValueError, match=r"whose `fit` is another one"):
+        callback.on_train_begin()
 
 
 @pytest.mark.parametrize("save_freq", [0, -1, True, 1.5, "batch", None])
