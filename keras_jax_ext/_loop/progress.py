@@ -8,6 +8,7 @@ and how its rows were shuffled; the `History`, and the state of each callback.
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from keras_jax_ext._loop import device
 from keras_jax_ext._loop.backup import Backup, Snapshot
 from keras_jax_ext._loop.callback_states import (
     check_states,
@@ -183,4 +184,4 @@ def write_variables(model: Any, arrays: dict[str, Any]) -> None:
         arrays: Arrays by name.
     """
     for name, variable in _variables(model).items():
-        variable.assign(arrays[name])
+        variable.assign(device.put_like(arrays[name], variable.value))
