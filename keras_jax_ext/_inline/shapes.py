@@ -1,6 +1,7 @@
 """Arguments of a call as shapes: to trace it, or to build it from a file."""
 
 import contextlib
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,6 +14,8 @@ import numpy as np
 
 # Stands for an unknown dimension: even, and wide enough for most kernels.
 _PLACEHOLDER = 64
+# Weights of as many numbers are not made in a trace.
+_LARGE = 2**16
 
 
 class _Placeholders(keras.StatelessScope):
@@ -32,7 +35,11 @@ class _Placeholders(keras.StatelessScope):
     def get_current_value(self, variable):
         value = super().get_current_value(variable)
         if value is None and not _keras.has_value(variable):
-            zero = self._zero.astype(_keras.stored_dtype(variable))
+            zero = jax.numpy.zeros((), _keras.stored_dtype(variable))
+            # Layers keep what they make of small ones, as of the state of a
+            # seed: that cannot be traced.
+            if math.prod(variable.shape) >= _LARGE:
+                zero = self._zero.astype(zero.dtype)
             value = jax.numpy.broadcast_to(zero, variable.shape)
         return value
 
