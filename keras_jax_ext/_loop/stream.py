@@ -81,14 +81,13 @@ class Stream(DrawnOnce):
             self._tell(self._why)
         return stack.span()
 
-    def place(self) -> dict[str, Any]:
-        return {"left_over": self._left_over, "reader": self._reader.state()}
+    def place(self) -> Any:
+        # Between two executions no batch is left over: one takes it before it
+        # ends.
+        return self._reader.state()
 
     def skip(self, steps: int, place: Any = None) -> None:
-        place = place or {"left_over": None, "reader": None}
-        self._left_over = place["left_over"]
-        read = steps + (self._left_over is not None)
-        self._reader.go_to(read, place["reader"])
+        self._reader.go_to(steps, place)
 
     def _collect(self, most):
         """Stack batches of one shape: as many as come soon."""

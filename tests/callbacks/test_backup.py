@@ -335,18 +335,6 @@ def test_other_sources_go_on_where_they_were(source, options, tmp_path):
             assert len(data.asked) == 1 + 48 - taken
 
 
-def test_a_left_over_batch_is_kept(tmp_path):
-    def train(*callbacks):
-        model = make(steps_per_execution=4)
-        given = {"data": (Offered(),), "batch_size": None}
-        return model, fit(model, *callbacks, **given)
-
-    expected = state(*train(Die(None)))
-    with pytest.raises(KeyboardInterrupt):
-        train(backup(tmp_path, EACH), Die(1, 7))
-    assert_same(state(*train(backup(tmp_path, EACH), Die(None))), expected)
-
-
 @pytest.mark.parametrize(
     ("data", "message"),
     [
