@@ -260,7 +260,8 @@ class _RowCursor(DrawnOnce):
         self._step += steps
         return span
 
-    def skip(self, steps: int) -> None:
+    def skip(self, steps: int, place: Any = None) -> None:
+        del place
         self._order, self._step = self._source.draw(), steps
 
 

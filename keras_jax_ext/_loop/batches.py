@@ -4,11 +4,9 @@ A source of data is a function that returns a `Cursor`; a cursor hands out
 `Span`s; a span says which steps of some `Batches` one program runs.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
-
-from keras_jax_ext import _keras
 
 import jax
 from jax import lax
@@ -104,24 +102,31 @@ class DrawnOnce:
     """A cursor that draws random numbers when its first batch is taken.
 
     Attributes:
-        drawn_from: The global random streams before that, as JSON holds them,
-            where `notes_draw` was called.
+        note: Function of the random streams as they are; `None` where no
+            process will go on with the pass.
+        drawn_from: What `note` returned before the first batch.
+        replays: Boolean, whether what it yields depends on earlier passes.
     """
 
+    note: Callable[[], Any] | None = None
     drawn_from: Any = None
-    _notes = False
-
-    def notes_draw(self) -> None:
-        """Have the streams noted, for a process that goes on with the pass."""
-        self._notes = True
+    replays = False
 
     def before_draw(self) -> None:
         """Note the streams, at the first call."""
-        if self._notes and self.drawn_from is None:
-            self.drawn_from = _keras.streams()
+        if self.note and self.drawn_from is None:
+            self.drawn_from = self.note()
 
-    def skip(self, steps: int) -> None:
-        """Leave out the first steps of a pass, of which none was taken."""
+    def place(self) -> Any:
+        """Where its source is, beyond the steps that were taken."""
+
+    def skip(self, steps: int, place: Any = None) -> None:
+        """Leave out the first steps of a pass, of which none was taken.
+
+        Args:
+            steps: Integer.
+            place: What `place` returned behind them. Defaults to `None`.
+        """
         raise NotImplementedError
 
 

@@ -82,6 +82,21 @@ def put_whole(arrays: Any) -> Any:
     return jax.device_put(arrays, everywhere)
 
 
+def put_like(array: Any, other: jax.Array) -> Any:
+    """Put an array where another one is.
+
+    Args:
+        array: Array of NumPy or JAX.
+        other: Array, of the same shape.
+
+    Returns:
+        Array. Where several devices share it, none ever has all of it.
+    """
+    if not is_distributed():
+        return array
+    return jax.device_put(np.asarray(array, other.dtype), other.sharding)
+
+
 def place(batch: Any) -> Any:
     """Constrain a batch within a program to where `distribution` wants it.
 

@@ -57,6 +57,8 @@ class Executor:
         self._shown_from = self._fetched = 0
         self._in_flight: collections.deque[Any] = collections.deque()
         self._landed = 0.0
+        # The outputs of the last step of the running epoch.
+        self.last: Any = None
         # Called between two executions of an epoch.
         self.between: Callable[[], None] = lambda: None
         self.watch()
@@ -98,7 +100,7 @@ class Executor:
         Returns:
             The outputs of the last step, `None` if there was no step.
         """
-        model, last = self.model, None
+        model = self.model
         quiet = self.watched.no_batch_hooks
         with self._telling_lost(), epochs.until_dry():
             executions = epochs.executions()
@@ -112,14 +114,17 @@ class Executor:
                     self.between()
                 if not quiet:
                     self._call("begin", begin)
-                last, count = self._execute(cursor, self._limit(remaining))
+                limit = self._limit(remaining)
+                self.last, count = self._execute(cursor, limit)
                 # Keras counts whole executions, also when data run short.
                 taken = self._steps or count
                 if not quiet:
-                    self._call("end", begin + taken - 1, self._shown(last))
+                    shown = self._shown(self.last)
+                    self._call("end", begin + taken - 1, shown)
         if wait:
             with self._telling_lost():
                 self._land(0)
+        last, self.last = self.last, None
         return last
 
     def end_epoch(self, epoch: int, logs: dict[str, Any], unread: bool) -> None:

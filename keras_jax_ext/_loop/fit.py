@@ -52,11 +52,11 @@ def fit(
     )
     model.make_train_function()
     model.stop_training = False
-    backup = backup_of(callbacks.callbacks, source)
+    backup = backup_of(callbacks.callbacks, source, validation_given)
     with backed_up(backup) as snapshot:
         if snapshot:
-            progress.check(model, callbacks, snapshot)
-            append_to_files(callbacks)
+            progress.check(model, callbacks.callbacks, snapshot)
+            append_to_files(callbacks.callbacks)
         callbacks.on_train_begin()
         first = _keras.first_epoch(model, initial_epoch)
         if snapshot:

@@ -18,6 +18,12 @@ from keras_jax_ext._loop.execution import Executor
 from keras_jax_ext._loop.memo import memo, tell
 from keras_jax_ext._loop.modes import TRAIN
 from keras_jax_ext._loop.points import Points, Repeated
+from keras_jax_ext._loop.readers import (
+    holders,
+    reader,
+    reads_ahead,
+    why_not_again,
+)
 from keras_jax_ext._loop.stream import Stream
 
 import jax
@@ -73,24 +79,30 @@ class Source:
         """Integer, the steps of an epoch; `None` if unknown."""
         return self._counter.num_batches
 
-    @property
-    def repeats(self) -> bool:
-        """Whether a process that starts anew reads the same batches.
+    def why_not_again(self, replay: bool) -> str | None:
+        """Why a process that starts anew does not go on with these data.
 
-        Arrays and a `PyDataset` are asked for the batches of an epoch; what
-        another source yields depends on what was taken from it. Threads shuffle
-        the next epoch at any time. Members of an ensemble with orders of their
-        own have random streams of their own.
+        Args:
+            replay: Boolean, whether the batches that were taken may be read
+                once more.
+
+        Returns:
+            String, what the data are; `None` if it does.
         """
-        adapter = self._counter.data_adapter
-        if memo(self.model).orders is not None:
-            return False
-        if isinstance(adapter, _keras.PyDatasetAdapter):
-            data = adapter.py_dataset
-            if isinstance(data, Points) and data.resample is not None:
-                return False
-            return data.workers <= 1 and not data.use_multiprocessing
-        return isinstance(adapter, _keras.ArrayDataAdapter)
+        adapter, x = self._counter.data_adapter, self._data[0]
+        if isinstance(x, keras.utils.PyDataset) and reads_ahead(x):
+            return why_not_again(adapter)
+        if replay:
+            return None
+        if isinstance(x, Points) and x.resample is not None:
+            return "`Points` that are resampled"
+        return why_not_again(adapter)
+
+    def _holders(self, others):
+        """What knows something between two passes, and offers its state."""
+        orders = memo(self.model).orders
+        found = holders(self._counter.data_adapter, *others)
+        return [*found, *([] if orders is None else [orders])]
 
     def build(self) -> None:
         """Build the model from Keras's own first batch.
@@ -129,7 +141,7 @@ class Source:
             if begin is None:
                 self._check_one_order(executor.mode)
                 begin = self._stream(executor, verbose)
-            self._epochs = Epochs(self._counter, begin)
+            self._epochs = Epochs(self._counter, begin, self._holders(others))
         return self._epochs
 
     def _points(self):
@@ -152,7 +164,7 @@ class Source:
         def say(line):
             tell(self.model, f"{executor.mode.name}: {line}", verbose)
 
-        return lambda: Stream(adapter.get_jax_iterator(), most, say)
+        return lambda: Stream(reader(adapter), most, say)
 
     def _rows(self, executor, passes, others):
         """A function that begins a pass over arrays; `None` if there is none.

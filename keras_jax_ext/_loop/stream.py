@@ -7,6 +7,7 @@ from typing import Any
 from keras_jax_ext._loop import device
 from keras_jax_ext._loop.arrays import block_batches, is_plain
 from keras_jax_ext._loop.batches import DrawnOnce, Single, Span, Stacked
+from keras_jax_ext._loop.readers import Reader
 
 import jax
 
@@ -34,7 +35,7 @@ class Stream(DrawnOnce):
     of SQLite, a signal handler, a context.
 
     Args:
-        batches: Iterable of batches.
+        batches: Iterable of batches, or their `Reader`.
         most: Integer, the most batches in a stack.
         tell: Function of a line that says why few batches go together.
     """
@@ -43,11 +44,14 @@ class Stream(DrawnOnce):
 
     def __init__(
         self,
-        batches: Iterable[Any],
+        batches: Iterable[Any] | Reader,
         most: int = STREAM_BATCHES,
         tell: Callable[[str], Any] = print,
     ) -> None:
-        self._batches = iter(batches)
+        if not isinstance(batches, Reader):
+            batches = Reader(batches)
+        self._reader = batches
+        self.replays = self._reader.replays
         self._most = min(most, STREAM_BATCHES)
         self._tell = tell
         self._why: str | None = None
@@ -77,9 +81,13 @@ class Stream(DrawnOnce):
             self._tell(self._why)
         return stack.span()
 
-    def skip(self, steps: int) -> None:
-        for _ in range(steps):
-            next(self._batches)
+    def place(self) -> Any:
+        # Between two executions no batch is left over: one takes it before it
+        # ends.
+        return self._reader.state()
+
+    def skip(self, steps: int, place: Any = None) -> None:
+        self._reader.go_to(steps, place)
 
     def _collect(self, most):
         """Stack batches of one shape: as many as come soon."""
@@ -111,7 +119,7 @@ class Stream(DrawnOnce):
             batch, self._left_over = self._left_over, None
             return batch
         try:
-            return next(self._batches)
+            return next(self._reader)
         except StopIteration:
             return None
         except BaseException as error:

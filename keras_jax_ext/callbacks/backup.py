@@ -12,6 +12,7 @@ from typing import Any
 
 from keras_jax_ext._disk import archive
 from keras_jax_ext._loop.backup import Snapshot
+from keras_jax_ext._loop.between_epochs import follow
 
 import keras
 import numpy as np
@@ -26,9 +27,9 @@ class BackupAndRestore(keras.callbacks.Callback):
     A script that was killed, and is started again with the same arguments,
     ends with the weights, the optimizer's state, the metrics, the callbacks'
     state and the `History` of one that was not, bit for bit. The data are
-    arrays, or a `PyDataset` whose batches depend on their number alone. The
-    model is one of ours, in its compiled loop: stock models train with
-    `keras.callbacks.BackupAndRestore`.
+    arrays, Grain, or a `PyDataset` whose batches depend on their number, or
+    which has `get_state()` and `set_state(state)`. A stock model, or one that
+    trains in Keras's own loop, is backed up at the end of epochs.
 
     Example:
 
@@ -60,15 +61,15 @@ class BackupAndRestore(keras.callbacks.Callback):
         save_before_preemption: Boolean, whether SIGTERM ends training with a
             backup and exit code 143. Defaults to `False`.
         replay: Boolean, whether to take generators and other sources: the
-            batches that were taken before the interruption are read once more
+            batches of all epochs before the interruption are read once more
             and dropped. Defaults to `False`.
         strict: Boolean, whether a backup that cannot be written is an error.
             If not, it is a warning, and training goes on. Defaults to `False`.
 
     Raises:
         ValueError: If `save_freq` is something else; in `fit`, if the data
-            cannot be read again, or if the backup is of another model or
-            damaged.
+            cannot be read again, if Keras's own loop is to be backed up within
+            epochs, or if the backup is of another model or damaged.
     """
 
     # For the loop: it is given the state.
@@ -192,15 +193,23 @@ class BackupAndRestore(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         del logs
-        if not self._is_asked:
+        if self._is_asked:
+            return
+        between = self.save_freq in ("epoch", False)
+        if not between or self.save_before_preemption or self.replay:
             raise ValueError(
-                "This callback keeps the state of the compiled loop. Received: "
-                f"{type(self.model).__name__}, which trains in Keras's own. "
-                "Use `keras.callbacks.BackupAndRestore` there."
+                "Keras's own loop is backed up between two epochs, with data "
+                "that need not be read once more. Received: "
+                f"{type(self.model).__name__}, which trains in it, with "
+                f"save_freq={self.save_freq!r}, save_before_preemption="
+                f"{self.save_before_preemption} and replay={self.replay}. "
+                "Leave them out, or train a `kje.Model` in its compiled loop."
             )
+        follow(self, self.model)
 
     def on_train_end(self, logs: Any = None) -> None:
         del logs
+        self.end()
         if self.delete_checkpoint:
             for path in self._files():
                 path.unlink()
