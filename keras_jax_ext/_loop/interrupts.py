@@ -32,10 +32,13 @@ class Interrupts:
     Args:
         deaf: Functions with a bare `except:`, which swallow an interrupt. It
             is sent again until they have returned.
+        waits: Boolean, whether a first interrupt waits until `release`: other
+            processes must not begin a step that this one leaves out.
     """
 
-    def __init__(self, *deaf: Callable[..., Any]) -> None:
+    def __init__(self, *deaf: Callable[..., Any], waits: bool = False) -> None:
         self._deaf = {function.__code__ for function in deaf}
+        self._waits = waits
         self._before: Any = None
         self._held = False
         self._pending: Any = None
@@ -52,9 +55,17 @@ class Interrupts:
         # A callback may have set a handler of its own, which stays.
         if self._before and signal.getsignal(signal.SIGINT) == self._receive:
             signal.signal(signal.SIGINT, self._before)
+        self.release()
+
+    def release(self) -> None:
+        """Let an interrupt through that has waited."""
+        pending, self._pending = self._pending, None
+        if pending:
+            self._before(*pending)
 
     def _receive(self, number, frame):
-        if self._held:
+        first = self._waits and not self._pending
+        if self._held or first:
             self._pending = number, frame
         elif self._is_deaf(frame):
             threading.Timer(RETRY_SECONDS, _send).start()
@@ -76,6 +87,5 @@ class Interrupts:
             yield
         finally:
             self._held = False
-            pending, self._pending = self._pending, None
-            if pending:
-                self._before(*pending)
+            if not self._waits:
+                self.release()

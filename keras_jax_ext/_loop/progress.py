@@ -18,6 +18,7 @@ from keras_jax_ext._loop.callback_states import (
 from keras_jax_ext._loop.epoch_steps import Epochs
 from keras_jax_ext._loop.execution import Executor
 from keras_jax_ext._loop.modes import TRAIN, state_variables
+from keras_jax_ext._loop.parts import is_shared, own_shape, put_back
 
 import jax
 import jax.numpy as jnp
@@ -141,7 +142,7 @@ def check(model: Any, callbacks: Any, snapshot: Snapshot) -> None:
     faults = [f"{name!r} is missing" for name in variables if name not in kept]
     faults += [f"{name!r} has no place" for name in sorted(kept - {*variables})]
     for name, variable in variables.items():
-        shape = tuple(variable.shape)
+        shape = own_shape(variable.value)
         if name in kept and tuple(arrays[name].shape) != shape:
             theirs = tuple(arrays[name].shape)
             faults.append(f"{name!r} has shape {theirs}, not {shape}")
@@ -163,4 +164,9 @@ def write_variables(model: Any, arrays: dict[str, Any]) -> None:
         arrays: Arrays by name.
     """
     for name, variable in _variables(model).items():
-        variable.assign(arrays[name])
+        if is_shared():
+            # An assignment would compare the values of all processes.
+            value = put_back(arrays[name], variable.value)
+            _keras.write(variable, value)
+        else:
+            variable.assign(arrays[name])

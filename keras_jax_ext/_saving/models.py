@@ -9,6 +9,8 @@ from typing import Any, Self
 from keras_jax_ext import _keras
 from keras_jax_ext._disk import atomic
 from keras_jax_ext._inline.declarations import declarations
+from keras_jax_ext._loop.parts import whole
+from keras_jax_ext._loop.writing import write_once
 from keras_jax_ext._saving import files
 from keras_jax_ext.optimizers._optax_optimizer import optax_optimizers
 
@@ -78,7 +80,8 @@ class Saved(_keras.Mixin):
     ) -> None:
         """As `keras.Model.save`; a model that has no weights yet is refused.
 
-        The old file is there until the new one is whole.
+        The old file is there until the new one is whole. If several processes
+        share the model, the first writes the file, and the others wait for it.
 
         Args:
             filepath: Path of the file.
@@ -92,6 +95,13 @@ class Saved(_keras.Mixin):
         """
         if not _keras.sublayers(self):  # with some, Keras itself warns
             self._check_declared("save")
+        with whole(self):
+            write_once(
+                filepath,
+                lambda: self._save(filepath, overwrite, zipped, **kwargs),
+            )
+
+    def _save(self, filepath, overwrite, zipped, **kwargs):
         if not atomic.can_replace(filepath, overwrite):
             self._write_file(filepath, overwrite, zipped, **kwargs)
             return
@@ -112,7 +122,8 @@ class Saved(_keras.Mixin):
         """As `keras.Model.save_weights`; refused before the first use.
 
         The old file is there until the new one is whole. A file in shards is
-        written as Keras does.
+        written as Keras does. If several processes share the model, the first
+        writes the file, and the others wait for it.
 
         Args:
             filepath: Path of the file.
@@ -123,8 +134,15 @@ class Saved(_keras.Mixin):
             ValueError: If the model has no weights yet.
         """
         self._check_declared("save_weights")
-        whole = self.built and max_shard_size is None
-        can = whole and atomic.can_replace(filepath, overwrite)
+        with whole(self):
+            write_once(
+                filepath,
+                lambda: self._save_weights(filepath, overwrite, max_shard_size),
+            )
+
+    def _save_weights(self, filepath, overwrite, max_shard_size):
+        one = self.built and max_shard_size is None
+        can = one and atomic.can_replace(filepath, overwrite)
         if not (can and os.fspath(filepath).endswith(".weights.h5")):
             super().save_weights(filepath, overwrite, max_shard_size)
             return
