@@ -10,54 +10,45 @@ import os
 import signal
 import sys
 import threading
-import time
 import warnings
 from pathlib import Path
 
 os.environ["KERAS_BACKEND"] = "jax"
 os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
 
-import jax
-
-MARK = "found: "
-X_ROWS, BATCH = 72, 16
-
-if __name__ == "__main__":
-    WHAT, NUMBER, COUNT, PORT, FOLDER = sys.argv[1:]
-    ME, COUNT, FOLDER = int(NUMBER), int(COUNT), Path(FOLDER)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    jax.distributed.initialize(
-        f"127.0.0.1:{PORT}",
-        COUNT,
-        ME,
-        heartbeat_timeout_seconds=10,
-        shutdown_timeout_seconds=20,
-    )
-
 import keras_jax_ext as kje
 from keras_jax_ext._loop.memo import memo
 from keras_jax_ext._loop.modes import TRAIN
 from keras_jax_ext._loop.program import Program
 
+import jax
+import jax.numpy as jnp
 import keras
 import numpy as np
 
+MARK = "found: "
+X_ROWS, BATCH = 72, 16
+# What a process is killed in.
+LONG = {"count": 8000, "epochs": 5}
+# Seconds after which JAX ends a process of which another has died.
+HEARTBEAT = 10
 
-def rows(process):
+
+def rows(process, count=X_ROWS):
     """The rows that a process has."""
     random = np.random.default_rng(process)
-    x = random.normal(size=(X_ROWS, 4)).astype("float32")
+    x = random.normal(size=(count, 4)).astype("float32")
     return x, x.sum(1, keepdims=True)
 
 
-def make(cls=kje.Model, **options):
+def make(cls=kje.Model):
     """A small model with state of every kind."""
     keras.utils.set_random_seed(1)
     inputs = keras.Input((4,))
     h = keras.layers.Dense(8, activation="relu", name="wide")(inputs)
     h = keras.layers.BatchNormalization()(keras.layers.Dropout(0.2)(h))
     model = cls(inputs, keras.layers.Dense(1)(h))
-    model.compile("adam", "mse", metrics=["mae"], **options)
+    model.compile("adam", "mse", metrics=["mae"])
     return model
 
 
@@ -86,34 +77,43 @@ def weights(model):
     return [np.asarray(w).tolist() for w in model.get_weights()]
 
 
-def results(x, y, cls=kje.Model, size=BATCH, **options):
-    """What training leaves, from each kind of source."""
-    fits = {
-        "arrays": lambda model: model.fit(
-            x,
-            y,
-            batch_size=size,
-            epochs=2,
-            validation_data=(x[:20], y[:20]),
-            verbose=0,
-            **options,
-        ),
-        "generator": lambda model: model.fit(
-            batches(x, y), steps_per_epoch=4, epochs=2, verbose=0
-        ),
-        "dataset": lambda model: model.fit(
-            Dataset(x, y), shuffle=False, epochs=2, verbose=0
-        ),
-    }
-    found = {}
-    for name, fit in fits.items():
-        model = make(cls)
-        found[name] = [fit(model).history, weights(model)]
-        if name == "arrays":
-            found["evaluated"] = model.evaluate(x, y, batch_size=size, verbose=0)
-            if cls is kje.Model:
-                predicted = model.predict(x, batch_size=size, verbose=0)
-                found["predicted"] = predicted.tolist()
+class Fresh:
+    """Gives a model as it was made, with the programs that it has.
+
+    Args:
+        model: A compiled model.
+    """
+
+    def __init__(self, model):
+        model.optimizer.build(model.trainable_variables)
+        self.model = model
+        self.variables = [*model.variables, *model.optimizer.variables]
+        self.values = [jnp.copy(v.value) for v in self.variables]
+
+    def __call__(self):
+        keras.utils.set_random_seed(1)
+        for variable, value in zip(self.variables, self.values, strict=True):
+            variable.assign(jnp.copy(value))
+        return self.model
+
+
+def results(fresh, x, y):
+    """What training leaves, from each kind of source, and its readers."""
+    model, found = fresh(), {}
+    validation = x[: X_ROWS // 2], y[: X_ROWS // 2]
+    history = fit(model, epochs=2, validation_data=validation).history
+    found["arrays"] = [history, weights(model)]
+    found["evaluated"] = model.evaluate(x, y, batch_size=BATCH, verbose=0)
+    predicted = model.predict(x, batch_size=BATCH, verbose=0)
+    found["predicted"] = predicted.tolist()
+    for name, data, options in [
+        ("generator", batches(x, y), {"steps_per_epoch": 4}),
+        ("dataset", Dataset(x, y), {}),
+    ]:
+        model = fresh()
+        options |= {"shuffle": False, "verbose": 0}
+        history = model.fit(data, epochs=2, **options).history
+        found[name] = [history, weights(model)]
     return found
 
 
@@ -136,15 +136,15 @@ class Act(keras.callbacks.Callback):
             self.function(self.model)
 
 
-def fit(model, *callbacks, **options):
+def fit(model, *callbacks, count=X_ROWS, **options):
     options = {"epochs": 4, "batch_size": BATCH, "verbose": 0, **options}
-    return model.fit(*rows(ME), callbacks=[*callbacks], **options)
+    return model.fit(*rows(ME, count), callbacks=[*callbacks], **options)
 
 
-def error_of(function):
+def error_of(function, *args, **kwargs):
     """The class and text of what a function raises."""
     try:
-        function()
+        function(*args, **kwargs)
     except BaseException as error:
         notes = getattr(error, "__notes__", [])
         return [type(error).__name__, " ".join([str(error), *notes])]
@@ -163,10 +163,10 @@ def steps_of(model):
     return int(model.optimizer.iterations.value)
 
 
-def together():
+def together(fresh):
     """Processes stop and fail together, and then train on."""
     found, mine = {}, ME == 1
-    model = make()
+    model = fresh()
     history = fit(model, *[Act(stop, 1, 2)] * mine)
     found["stopped in an epoch"] = [history.epoch, steps_of(model)]
     history = fit(model, *[Act(stop, 2)] * mine)
@@ -175,8 +175,8 @@ def together():
         "failed": Act(fail, 1),
         "failed in a hook": Act(fail, 1, 2),
     }.items():
-        model = make()
-        error = error_of(lambda: fit(model, *[act] * mine))
+        model = fresh()
+        error = error_of(fit, model, *[act] * mine)
         found[name] = [error, steps_of(model), weights(model)]
     found["trained on"] = [fit(model).history, weights(model)]
 
@@ -184,12 +184,12 @@ def together():
         yield from batches(*rows(ME), steps=6)
         raise OSError("no disk")
 
-    model = make()
+    model = fresh()
     source = failing() if mine else batches(*rows(ME))
-    error = error_of(lambda: model.fit(source, steps_per_epoch=8, verbose=0))
+    error = error_of(model.fit, source, steps_per_epoch=8, verbose=0)
     found["source failed"] = [error, steps_of(model)]
 
-    model = make()
+    model = fresh()
     short = batches(*rows(ME), steps=5 if mine else 7)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -197,25 +197,24 @@ def together():
     found["ended early"] = steps_of(model)
     x, y = rows(ME)
     fewer = X_ROWS - 8 * mine
-    uneven = error_of(lambda: model.fit(x[:fewer], y[:fewer], verbose=0))
+    uneven = error_of(model.fit, x[:fewer], y[:fewer], verbose=0)
     found["uneven"] = [uneven, steps_of(model)]
     return found
 
 
-def interrupted():
+def interrupted(fresh):
     """Ctrl-C in one process ends the work in all."""
-    model = make()
-    fit(model)
+    model = fresh()
     if ME == 1:
         threading.Timer(0.7, os.kill, (os.getpid(), signal.SIGINT)).start()
-    error = error_of(lambda: fit(model, epochs=10**6))
+    error = error_of(fit, model, epochs=10**6)
     return [error, steps_of(model), weights(model)]
 
 
-def saved():
+def saved(fresh):
     """All processes call what writes files."""
     found = {}
-    model = make()
+    model, again = fresh(), make()
     callbacks = [
         keras.callbacks.ModelCheckpoint(FOLDER / "new" / "{epoch}.keras"),
         keras.callbacks.ModelCheckpoint(
@@ -230,11 +229,10 @@ def saved():
             model.save(path)
         elif name == "last.weights.h5":
             model.save_weights(path)
-        again = make()
         again.load_weights(path)
         found[name] = weights(again) == weights(model)
     nowhere = FOLDER / "nowhere" / "a.keras"
-    found["failed"] = error_of(lambda: model.save(nowhere))
+    found["failed"] = error_of(model.save, nowhere)
     own = FOLDER / f"of-{ME}.keras"
     model.save(own)
     found["own"] = own.exists()
@@ -249,18 +247,17 @@ def backup(**options):
     return kje.callbacks.BackupAndRestore(FOLDER / "backup", **options)
 
 
-def final(*callbacks, epochs=6, **options):
+def final(model, *callbacks, **options):
     """What a run of dropout and shuffling leaves, and its History."""
-    model = make()
     # Each process shuffles in its own way.
     np.random.seed(ME)
-    history = fit(model, *callbacks, epochs=epochs, **options)
+    history = fit(model, *callbacks, **options)
     return [weights(model), history.history, history.epoch]
 
 
-def resumed():
-    """Runs that were interrupted, in one process and in another way each."""
-    found = {"whole": final()}
+def resumed(fresh):
+    """Runs that failed in one process, and go on in all."""
+    found = {"whole": final(fresh()), "long": final(fresh(), **LONG)}
     for name, act, freq in [
         ("after an epoch", Act(fail, 2), "epoch"),
         ("in an epoch", Act(fail, 2, 3), 2),
@@ -268,21 +265,19 @@ def resumed():
         # Batch hooks in both: their executions have the same steps.
         others = Act(lambda model: None, 2, 3)
         mine = act if ME == 1 else others
-        first = error_of(lambda: final(backup(save_freq=freq), mine))
-        again = final(backup(save_freq=freq), others)
+        first = error_of(final, fresh(), backup(save_freq=freq), mine)
+        again = final(fresh(), backup(save_freq=freq), others)
         found[name] = [first[0], again == found["whole"]]
-    fit(make(), backup(delete_checkpoint=False), epochs=1)
+    fit(fresh(), backup(delete_checkpoint=False), epochs=2)
     if ME == 1:
         for path in (FOLDER / "backup" / "process-1").iterdir():
             path.write_bytes(path.read_bytes()[:-100])
-    found["damaged"] = error_of(lambda: fit(make(), backup(), epochs=2))
-    found["in one alone"] = error_of(
-        lambda: fit(make(), *[backup()] * (ME == 1))
-    )
+    found["damaged"] = error_of(fit, fresh(), backup())
+    found["in one"] = error_of(fit, fresh(), *[backup()] * (ME == 1))
     return found
 
 
-def cut():
+def cut(fresh):
     """The kernel of the first layer is cut between the processes."""
     mesh = keras.distribution.DeviceMesh((1, COUNT), ("batch", "model"))
     layouts = keras.distribution.LayoutMap(mesh)
@@ -293,16 +288,19 @@ def cut():
         )
     )
     x, y = rows(0)
-    model = make()
+    fresh = Fresh(make())
     kept = kje.callbacks.BackupAndRestore(FOLDER / "cut")
     options = {"batch_size": BATCH, "shuffle": False, "verbose": 0}
     act = Act(fail, 1) if ME == 1 else Act(lambda model: None, 1)
-    error_of(lambda: model.fit(x, y, epochs=3, callbacks=[kept, act], **options))
-    model = make()
-    history = model.fit(x, y, epochs=3, callbacks=[kept, act], **options)
+    options["callbacks"] = [kept, act]
+    error = error_of(fresh().fit, x, y, epochs=3, **options)
+    model = fresh()
+    act.at = None
+    history = model.fit(x, y, epochs=3, **options)
     model.save_weights(FOLDER / "cut.weights.h5")
     kernel = model.get_layer("wide").kernel.value
     found = {
+        "error": error,
         "shard": list(kernel.addressable_shards[0].data.shape),
         "history": history.history,
         "predicted": model.predict(x, batch_size=BATCH, verbose=0).tolist(),
@@ -315,10 +313,9 @@ def cut():
     return found | {"weights": weights(again)}
 
 
-def collectives():
+def collectives(fresh):
     """How many all-reduces the fused program has, and a step of Keras."""
-    model = make()
-    calls = []
+    model, calls = fresh(), []
     run = Program.__call__
 
     def note(program, state, span):
@@ -354,31 +351,47 @@ OTHERS = (
 )
 
 
-def main():
+def train(fresh):
+    """Train with backups, long enough to be killed in an execution."""
+    told = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, logs: print(f"epoch {epoch}", flush=True)
+    )
+    try:
+        print(MARK, json.dumps(final(fresh(), backup(), told, **LONG)))
+    except BaseException as error:
+        finite = all(np.isfinite(w).all() for w in fresh.model.get_weights())
+        notes = " ".join(getattr(error, "__notes__", []))
+        print("survived: ", finite, steps_of(fresh.model), notes, flush=True)
+        raise
+
+
+def main(port):
+    # A process started in the background ignores the signal.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    jax.distributed.initialize(
+        f"127.0.0.1:{port}",
+        COUNT,
+        ME,
+        heartbeat_timeout_seconds=HEARTBEAT,
+        shutdown_timeout_seconds=2 * HEARTBEAT,
+    )
     keras.distribution.set_distribution(
         keras.distribution.DataParallel(auto_shard_dataset=False)
     )
+    fresh = Fresh(make())
     if WHAT == "train":
-        # A backup each epoch, and time to be killed.
-        slow = Act(lambda model: None, 0)
-        slow.on_epoch_end = lambda epoch, logs: (
-            print(f"epoch {epoch}", flush=True),
-            time.sleep(0.2),
-        )
-        found = error_of(lambda: print(MARK, json.dumps(final(backup(), slow))))
-        if found:
-            print("error: ", *found, flush=True)
-            # A survivor has its weights.
+        train(fresh)
         return
-    found = {
-        "shared": results(*rows(ME)),
-        "ordered": results(*rows(ME), shuffle=False),
-        "stock": results(*rows(ME), cls=keras.Model),
-    }
+    found = {"shared": results(fresh, *rows(ME))}
+    stock = Fresh(make(keras.Model))
+    history = fit(stock(), epochs=2)
+    found["stock"] = [history.history, weights(stock.model)]
     for part in (collectives, together, interrupted, saved, resumed, cut):
-        found[part.__name__] = part()
+        found[part.__name__] = part(fresh)
     print(MARK, json.dumps(found))
 
 
 if __name__ == "__main__":
-    main()
+    WHAT, *NUMBERS, PORT, FOLDER = sys.argv[1:]
+    ME, COUNT, FOLDER = *map(int, NUMBERS), Path(FOLDER)
+    main(PORT)
