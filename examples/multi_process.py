@@ -87,6 +87,7 @@ def draw(path, points, curve, processes):
         x, y = piece(process, processes)
         plt.plot(x, y, ".", ms=3, label=f"the data of process {process}")
     plt.plot(points, curve, "k", label="what each of them learned")
+    plt.ylim(-1.5, 2.2)
     plt.legend(frameon=False)
     plt.tight_layout()
     plt.savefig(path, dpi=110)
@@ -118,7 +119,7 @@ def main(argv=None):
     args.out.mkdir(parents=True, exist_ok=True)
 
     model = Curve()
-    model.compile("adam", "mse")
+    model.compile(keras.optimizers.Adam(1e-2), "mse")
     history = model.fit(
         x,
         y,

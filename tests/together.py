@@ -159,6 +159,10 @@ def fail(model):
     raise RuntimeError("one process fails")
 
 
+def terminate(model):
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def steps_of(model):
     return int(model.optimizer.iterations.value)
 
@@ -268,6 +272,11 @@ def resumed(fresh):
         first = error_of(final, fresh(), backup(save_freq=freq), mine)
         again = final(fresh(), backup(save_freq=freq), others)
         found[name] = [first[0], again == found["whole"]]
+    ends = backup(save_freq=False, save_before_preemption=True)
+    terminated = Act(terminate if ME == 1 else others.function, 2, 3)
+    error = error_of(final, fresh(), ends, terminated)
+    again = final(fresh(), backup(), others)
+    found["terminated"] = [error, again == found["whole"]]
     fit(fresh(), backup(delete_checkpoint=False), epochs=2)
     if ME == 1:
         for path in (FOLDER / "backup" / "process-1").iterdir():

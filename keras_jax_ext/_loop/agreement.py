@@ -209,7 +209,9 @@ def _made(members):
 def agreement() -> Agreement | None:
     """How the processes that share the model agree; `None` in one alone."""
     members = parts.processes()
-    return _made(members) if len(members) > 1 else None
+    if len(members) == 1 or not processes.can_talk():
+        return None
+    return _made(members)
 
 
 def all_the_same(about: str, value: Any, fix: str) -> None:

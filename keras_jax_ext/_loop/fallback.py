@@ -7,7 +7,9 @@ from keras_jax_ext import _keras
 from keras_jax_ext._loop.agreement import agreement
 from keras_jax_ext._loop.memo import memo, tell
 from keras_jax_ext._loop.modes import Mode
+from keras_jax_ext._loop.parts import is_shared
 from keras_jax_ext._xla.faults import disables_jit
+from keras_jax_ext._xla.processes import can_talk
 
 import keras
 
@@ -43,6 +45,8 @@ def _why_not(model, mode):
         return "jax.disable_jit() is on"
     if keras.config.is_nnx_enabled():
         return "Keras is in NNX mode"
+    if is_shared() and not can_talk():
+        return "jax.distributed.initialize() was not called"
     replaced = _keras.replaced(mode.method)
     if replaced:
         return f"{replaced} has replaced keras.Model.{mode.method}"

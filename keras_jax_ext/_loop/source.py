@@ -139,13 +139,14 @@ class Source:
 
     def _check_same(self):
         """Raise where processes would begin other steps."""
-        adapter, rows = self._counter.data_adapter, None
+        adapter, rows, x = self._counter.data_adapter, None, self._data[0]
         if isinstance(adapter, _keras.ArrayDataAdapter):
             rows = len(jax.tree.leaves(self._data)[0])
         facts = {
             "steps": self.num_batches,
             "steps_per_execution": self._counter.steps_per_execution,
             "rows": rows,
+            "sets": self._points() and str(jax.tree.map(_shape, x.read())),
         }
         all_the_same(
             "steps and rows in an epoch",

@@ -16,6 +16,11 @@ def _client() -> Any:
     return distributed.global_state.client
 
 
+def can_talk() -> bool:
+    """Whether JAX's coordination service joins the processes."""
+    return _client() is not None
+
+
 def post(key: str, text: str) -> None:
     """Let every process read a text.
 

@@ -167,6 +167,12 @@ def test_all_processes_go_on_from_their_backups(when, found):
     assert [process["resumed"][when][1] for process in found] == [True, True]
 
 
+def test_a_notice_to_one_process_ends_all_with_a_backup(found):
+    for process in found:
+        terminated = process["resumed"]["terminated"]
+        assert terminated == [["SystemExit", "143"], True]
+
+
 def test_backups_that_do_not_fit_are_an_error(found):
     for process in found:
         name, text = process["resumed"]["damaged"]
