@@ -201,10 +201,11 @@ def test_a_killed_process_ends_the_other_and_both_go_on(found, tmp_path):
     both = Together("train", tmp_path)
     survivor, victim = both.each
     for line in victim.stdout:
-        if line.startswith("epoch 2"):
+        if line.startswith("epoch 1"):
             break
-    time.sleep(0.05)
+    time.sleep(0.03)
     victim.kill()
+    victim.communicate()
     killed = time.monotonic()
     output = survivor.communicate(timeout=SECONDS)[0]
     assert time.monotonic() - killed < SECONDS
