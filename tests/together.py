@@ -29,7 +29,7 @@ import numpy as np
 MARK = "found: "
 X_ROWS, BATCH = 72, 16
 # What a process is killed in.
-LONG = {"count": 4000, "epochs": 3}
+LONG = {"count": 2400, "epochs": 3}
 # Seconds after which JAX ends a process of which another has died.
 HEARTBEAT = 10
 

@@ -25,7 +25,7 @@ class Folder:
 
     def __init__(self, path: Path, agreed: Agreement | None) -> None:
         self._root, self._agreed = path, agreed
-        self._path = path if agreed is None else path / f"process-{agreed.me}"
+        self._own = path if agreed is None else path / f"process-{agreed.me}"
 
     def newest(self) -> tuple[int, Snapshot | None]:
         """The newest good backup, which all processes have; later ones go.
@@ -37,7 +37,7 @@ class Folder:
             ValueError: If all are damaged, or of other processes.
         """
         # A process that was killed leaves what it was writing.
-        for path in self._path.glob(".*-backup-*.zip"):
+        for path in self._own.glob(".*-backup-*.zip"):
             path.unlink()
         self._check_processes()
         damaged: list[ValueError] = []
@@ -57,10 +57,10 @@ class Folder:
             number: Integer.
             snapshot: `Snapshot`.
         """
-        self._path.mkdir(parents=True, exist_ok=True)
+        self._own.mkdir(parents=True, exist_ok=True)
         arrays = {k: _in_numpy(v) for k, v in snapshot.arrays.items()}
         document = {**snapshot.document, "processes": self._count}
-        path = self._path / f"backup-{number:08}.zip"
+        path = self._own / f"backup-{number:08}.zip"
         archive.write(path, arrays, document)
 
     def forget(self, common: int) -> None:
@@ -80,7 +80,7 @@ class Folder:
         """Delete all backups, and the folder if nothing else is in it."""
         for path in self._files():
             path.unlink()
-        for folder in dict.fromkeys((self._path, self._root)):
+        for folder in dict.fromkeys((self._own, self._root)):
             with contextlib.suppress(OSError):
                 folder.rmdir()
 
@@ -89,7 +89,7 @@ class Folder:
         return len(self._agreed.members) if self._agreed else 1
 
     def _files(self):
-        return sorted(self._path.glob("backup-*.zip"))
+        return sorted(self._own.glob("backup-*.zip"))
 
     def _good(self, damaged: list[Any]) -> Iterator[tuple[int, Snapshot]]:
         """Backups that can be read, the newest first."""

@@ -132,8 +132,8 @@ def test_other_numbers_of_rows_are_an_error_before_a_step(found):
         (name, text), steps = process["together"]["uneven"]
         assert name == "ValueError"
         assert "the same steps and rows in an epoch. Received: {" in text
-        assert "'rows': 72} in process 0" in text
-        assert "'rows': 64} in process 1" in text
+        assert "'rows': 72, 'sets': None} in process 0" in text
+        assert "'rows': 64, 'sets': None} in process 1" in text
         assert steps == 5
 
 
