@@ -67,7 +67,7 @@ def works(fit, processes, rows):
     x = fit.uniform(rows * 4096 // processes, 1)
     loss = fit.mixture_nll
     batch = 4096 // processes
-    article = fit.Work(fit.mixture, x, x, batch, loss, loss, 1, ())
+    article = fit.Work(fit.mixture, x, x, batch, loss, loss, 10, ())
     count = rows * 256 // processes
     images = fit.Work(
         fit.convolutional,
