@@ -138,22 +138,23 @@ class Source:
         return self._epochs
 
     def _check_same(self):
-        """Raise where processes would begin other steps."""
+        """Raise where processes that share the model would step otherwise."""
+        if not is_shared():
+            return
         adapter, rows, x = self._counter.data_adapter, None, self._data[0]
         if isinstance(adapter, _keras.ArrayDataAdapter):
-            rows = len(jax.tree.leaves(self._data)[0])
-        facts = {
-            "steps": self.num_batches,
-            "steps_per_execution": self._counter.steps_per_execution,
-            "rows": rows,
-            "sets": self._points() and str(jax.tree.map(_shape, x.read())),
-        }
+            rows = _rows_of(self._data)
         all_the_same(
             "steps and rows in an epoch",
-            facts,
+            {
+                "steps": self.num_batches,
+                "steps_per_execution": self._counter.steps_per_execution,
+                "rows": rows,
+                "sets": self._points() and str(jax.tree.map(_shape, x.read())),
+            },
             "Leave out the rows that only some of them have.",
         )
-        if rows is not None and is_shared():
+        if rows is not None:
             size = min(adapter.batch_size, rows)
             check_even(size)
             check_even(rows % size)
@@ -225,6 +226,12 @@ def _blocks(arrays, rows, can_change, size) -> Callable[[], Cursor]:
         return Blocks(fresh.pop() if can_change else rows, size)
 
     return begin
+
+
+def _rows_of(data):
+    """How many rows some arrays have."""
+    given = (a for a in keras.tree.flatten(data) if a is not None)
+    return int(next(given).shape[0])
 
 
 def _shape(array):
