@@ -4,6 +4,8 @@ import contextlib
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+from keras_jax_ext._loop.agreement import all_the_same
+
 
 class Snapshot(NamedTuple):
     """The state of training between two steps.
@@ -21,7 +23,8 @@ class Snapshot(NamedTuple):
 class Backup(Protocol):
     """A callback that keeps snapshots of a `fit`.
 
-    It reads no variable itself, and its hooks do nothing.
+    It reads no variable itself, and its hooks do nothing. Where several
+    processes share the model, each has one, and they answer alike.
 
     Attributes:
         replay: Boolean, whether batches that were taken before an interruption
@@ -62,6 +65,11 @@ def backup_of(
         ValueError: If there are two, or if data cannot be read again.
     """
     found = [each for each in callbacks if isinstance(each, Backup)]
+    all_the_same(
+        "callbacks that keep the state of training",
+        len(found),
+        "Give `BackupAndRestore` to each of them.",
+    )
     if not found:
         return None
     if len(found) > 1:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
+from keras_jax_ext._loop import parts
+
 import jax
 from jax import lax
 
@@ -173,6 +175,43 @@ class Rows:
         return jax.tree.map(
             lambda a: a.at[rows].get(mode="promise_in_bounds"), self.arrays
         )
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Parts:
+    """Rows of several processes, of which each device gathers its own.
+
+    Attributes:
+        rows: `Rows`; the first axis of each of its arrays counts parts.
+    """
+
+    rows: Rows
+
+    @property
+    def order(self) -> jax.Array:
+        return self.rows.order
+
+    @property
+    def capacity(self) -> int:
+        return self.order.shape[1]
+
+    @property
+    def width(self) -> int:
+        return self.rows.width
+
+    def batch(self, i: Any) -> Any:
+        return parts.each(Rows.batch, self.rows, i)
+
+    def block(self, i: Any) -> "Stacked":
+        return Stacked(parts.each(_block, self.rows, i, lead=1))
+
+    def tail(self, i: Any) -> Any:
+        return parts.each(Rows.tail, self.rows, i) if self.rows.left else None
+
+
+def _block(rows, i):
+    return rows.block(i).arrays
 
 
 class Stacked(NamedTuple):

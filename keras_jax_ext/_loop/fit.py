@@ -85,7 +85,8 @@ def fit(
                 model.optimizer.finalize_variable_values(
                     model.trainable_weights
                 )
-    callbacks.on_train_end(logs)
+    with executor.in_order():
+        callbacks.on_train_end(logs)
     return model.history
 
 
@@ -115,7 +116,7 @@ def _epochs(
         if validates.follows(model, epoch):
             logs |= validates.logs(model, callbacks)
         executor.end_epoch(epoch, logs, unread)
-        if model.stop_training:
+        if executor.stops():
             break
         reached.ended()
     executor.state.sync()
@@ -143,7 +144,7 @@ def _epochs_ahead(executor, passes, numbers, reached):
             end()
             logs = epoch_logs(executor.model, last)
             ended.append((epoch, logs))
-            if executor.model.stop_training:
+            if executor.stops():
                 break
             reached.ended()
     finally:

@@ -37,10 +37,13 @@ class Interrupts:
     Args:
         deaf: Functions with a bare `except:`, which swallow an interrupt. It
             is sent again until they have returned.
+        waits: Boolean, whether a first interrupt waits until `release`: other
+            processes must not begin a step that this one leaves out.
     """
 
-    def __init__(self, *deaf: Callable[..., Any]) -> None:
+    def __init__(self, *deaf: Callable[..., Any], waits: bool = False) -> None:
         self._deaf = {function.__code__ for function in deaf}
+        self._waits = waits
         self._before: Any = None
         self._held = False
         self._pending: Any = None
@@ -65,10 +68,18 @@ class Interrupts:
             signal.signal(signal.SIGINT, self._before)
         if self._hook and sys.unraisablehook == self._dropped:
             sys.unraisablehook = self._hook
+        self.release()
         self._raised = None
 
+    def release(self) -> None:
+        """Let an interrupt through that has waited."""
+        pending, self._pending = self._pending, None
+        if pending:
+            self._tell(*pending)
+
     def _receive(self, number, frame):
-        if self._held:
+        first = self._waits and not self._pending
+        if self._held or first:
             self._pending = number, frame
         elif self._is_deaf(frame):
             _send_later()
@@ -106,6 +117,5 @@ class Interrupts:
             yield
         finally:
             self._held = False
-            pending, self._pending = self._pending, None
-            if pending:
-                self._tell(*pending)
+            if not self._waits:
+                self.release()

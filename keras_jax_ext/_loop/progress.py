@@ -8,6 +8,7 @@ and how its rows were shuffled; the `History`, and the state of each callback.
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from keras_jax_ext import _keras
 from keras_jax_ext._loop import device
 from keras_jax_ext._loop.backup import Backup, Snapshot
 from keras_jax_ext._loop.callback_states import (
@@ -19,6 +20,7 @@ from keras_jax_ext._loop.encoding import decoded, encoded
 from keras_jax_ext._loop.epoch_steps import Epochs
 from keras_jax_ext._loop.execution import Executor
 from keras_jax_ext._loop.modes import TRAIN, state_variables
+from keras_jax_ext._loop.parts import is_shared, own_shape
 
 import jax
 import jax.numpy as jnp
@@ -162,7 +164,7 @@ def check(model: Any, callbacks: Sequence[Any], snapshot: Snapshot) -> None:
     faults = [f"{name!r} is missing" for name in variables if name not in kept]
     faults += [f"{name!r} has no place" for name in sorted(kept - {*variables})]
     for name, variable in variables.items():
-        shape = tuple(variable.shape)
+        shape = own_shape(variable.value)
         if name in kept and tuple(arrays[name].shape) != shape:
             theirs = tuple(arrays[name].shape)
             faults.append(f"{name!r} has shape {theirs}, not {shape}")
@@ -184,4 +186,9 @@ def write_variables(model: Any, arrays: dict[str, Any]) -> None:
         arrays: Arrays by name.
     """
     for name, variable in _variables(model).items():
-        variable.assign(device.put_like(arrays[name], variable.value))
+        value = device.put_like(arrays[name], variable.value)
+        if is_shared():
+            # An assignment would compare the values of all processes.
+            _keras.write(variable, value)
+        else:
+            variable.assign(value)

@@ -10,6 +10,8 @@ from typing import Any, Self
 from keras_jax_ext import _keras
 from keras_jax_ext._disk import atomic
 from keras_jax_ext._inline.declarations import declarations
+from keras_jax_ext._loop.parts import whole
+from keras_jax_ext._loop.writing import write_once
 from keras_jax_ext._saving import files
 from keras_jax_ext.optimizers._optax_optimizer import optax_optimizers
 
@@ -83,7 +85,8 @@ class Saved(_keras.Mixin):
         """As `keras.Model.save`; a model that has no weights yet is refused.
 
         The old file is there until the new one is whole. The files of a folder
-        are replaced one after another when all are whole.
+        are replaced one after another when all are whole. If several processes
+        share the model, the first writes, and the others wait for it.
 
         Args:
             filepath: Path of the file, or of the folder if `zipped=False`.
@@ -97,6 +100,13 @@ class Saved(_keras.Mixin):
         """
         if not _keras.sublayers(self):  # with some, Keras itself warns
             self._check_declared("save")
+        with whole(self):
+            write_once(
+                filepath,
+                lambda: self._save(filepath, overwrite, zipped, **kwargs),
+            )
+
+    def _save(self, filepath, overwrite, zipped, **kwargs):
         args = overwrite, zipped
         if zipped is not None and not zipped:
             if not _can_hold_files(filepath, overwrite):
@@ -124,7 +134,8 @@ class Saved(_keras.Mixin):
         """As `keras.Model.save_weights`; refused before the first use.
 
         The old file is there until the new one is whole. The files of shards
-        are replaced one after another when all are whole.
+        are replaced one after another when all are whole. If several processes
+        share the model, the first writes, and the others wait for it.
 
         Args:
             filepath: Path of the file.
@@ -135,6 +146,13 @@ class Saved(_keras.Mixin):
             ValueError: If the model has no weights yet.
         """
         self._check_declared("save_weights")
+        with whole(self):
+            write_once(
+                filepath,
+                lambda: self._save_weights(filepath, overwrite, max_shard_size),
+            )
+
+    def _save_weights(self, filepath, overwrite, max_shard_size):
         can = self.built and atomic.can_write(filepath, overwrite)
         path = Path(filepath) if can else None
         if path is None or not path.name.endswith(_WEIGHTS):

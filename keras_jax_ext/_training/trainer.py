@@ -8,6 +8,7 @@ from typing import Any
 from keras_jax_ext import _keras, optimizers
 from keras_jax_ext._by_name import entries
 from keras_jax_ext._loop import fit as loop
+from keras_jax_ext._loop.agreement import together
 from keras_jax_ext._loop.fallback import fuses
 from keras_jax_ext._loop.memo import memo
 from keras_jax_ext._loop.modes import PREDICT, TEST, TRAIN, Mode
@@ -167,6 +168,7 @@ class Trainer(_keras.TrainingMode, _keras.BuiltByLosses):
     # Many steps.
 
     @in_turn
+    @together
     def fit(
         self,
         x: Any = None,
@@ -254,6 +256,7 @@ class Trainer(_keras.TrainingMode, _keras.BuiltByLosses):
             )
 
     @in_turn
+    @together
     def evaluate(
         self,
         x: Any = None,
@@ -310,6 +313,7 @@ class Trainer(_keras.TrainingMode, _keras.BuiltByLosses):
         return logs if return_dict else _keras.in_order(self, logs)
 
     @in_turn
+    @together
     def predict(
         self,
         x: Any,

@@ -99,7 +99,7 @@ class Device:
 )
 def test_data_take_their_share_of_what_is_free(limit, used, fits, monkeypatch):
     gpu = Device(bytes_limit=limit, bytes_in_use=used)
-    monkeypatch.setattr(jax, "devices", lambda: [gpu])
+    monkeypatch.setattr(jax, "local_devices", lambda: [gpu])
     assert device.fits(np.zeros(100, "float32"), 0.5) is fits
     there = jax.numpy.zeros(10)
     monkeypatch.setattr(gpu, "stats", {"bytes_limit": 10})
