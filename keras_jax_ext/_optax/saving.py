@@ -145,8 +145,9 @@ def decode(config: Any) -> Any:
         return config
     for kind, (decoder, *others) in _DECODERS.items():
         if kind in config:
-            if config.keys() != {kind, *others}:
-                raise refusal("an entry of these keys", config)
+            # One that nobody reads would be left out in silence.
+            if strange := config.keys() - {kind, *others}:
+                raise _damage(f"nobody wrote {sorted(strange)}", config)
             return _decoded(decoder, config)
     raise refusal("an entry of this kind", config)
 
@@ -157,10 +158,14 @@ def _decoded(decoder, config):
     except RefusedError:  # names the entry within this one
         raise
     except (ValueError, *UNEXPECTED) as e:
-        raise RefusedError(
-            "An entry of a saved optax transformation is damaged "
-            f"({type(e).__name__}: {e}). Received: {config}."
-        ) from e
+        raise _damage(f"{type(e).__name__}: {e}", config) from e
+
+
+def _damage(why, config):
+    return RefusedError(
+        f"An entry of a saved optax transformation is damaged ({why}). "
+        f"Received: {config}."
+    )
 
 
 def decode_maker(config: Any, arguments: Mapping[str, Any]) -> Any:

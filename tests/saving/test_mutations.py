@@ -33,7 +33,9 @@ BARE = re.compile(
 EXPLAINED = re.compile(r"damaged|[Rr]eceived|could not be|Could not locate")
 # Raised before any code of ours runs.
 OF_KERAS = (
-    (zipfile.BadZipFile, "Bad CRC-32"),
+    (zipfile.BadZipFile, ""),
+    (KeyError, "Unable to synchronously"),  # HDF5
+    (RuntimeError, "Unable to synchronously"),
     (KeyError, "no item named 'config.json'"),
     (TypeError, "unhashable type"),  # the model's own `registered_name`
 )
