@@ -145,8 +145,9 @@ def decode(config: Any) -> Any:
         return config
     for kind, (decoder, *others) in _DECODERS.items():
         if kind in config:
-            if config.keys() != {kind, *others}:
-                raise _damage(f"its keys are not {[kind, *others]}", config)
+            # One that nobody reads would be left out in silence.
+            if strange := config.keys() - {kind, *others}:
+                raise _damage(f"nobody wrote {sorted(strange)}", config)
             return _decoded(decoder, config)
     raise refusal("an entry of this kind", config)
 
