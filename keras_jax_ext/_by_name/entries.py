@@ -20,6 +20,8 @@ UNEXPECTED = (
 def telling_damage(what: str, received: Any) -> Iterator[None]:
     """Raise a `ValueError` that names the config which the block reads.
 
+    A `TypeError` that says what was received is clear, and is raised as it is.
+
     Args:
         what: What is read, in words, with its article.
         received: The config.
@@ -30,6 +32,8 @@ def telling_damage(what: str, received: Any) -> Iterator[None]:
     try:
         yield
     except UNEXPECTED as error:
+        if isinstance(error, TypeError) and "Received" in str(error):
+            raise
         raise ValueError(
             f"{what} in a file is damaged ({type(error).__name__}: {error}). "
             f"Received: {received!r}. Use another copy of the file."
