@@ -18,10 +18,10 @@ import gc
 import json
 import os
 import platform
-import subprocess
-import sys
 import threading
 from pathlib import Path
+
+import apart
 
 ROWS, BATCH = 1000, 1
 COUNTS = (
@@ -125,22 +125,6 @@ def measure(kind, what, number):
     print(json.dumps({"slopes": slopes, "last": last}))
 
 
-def in_process(kind, what, number):
-    """What `measure` finds in a process of its own."""
-    code = f"import long; long.measure({kind!r}, {what!r}, {number})"
-    folder = Path(__file__).parent
-    paths = [str(folder), str(folder.parent), os.environ.get("PYTHONPATH", "")]
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--executions", type=int, default=200_000)
@@ -156,7 +140,7 @@ def main(argv=None):
     for what in ("executions", "cycles"):
         number = getattr(options, what)
         for kind in ("ours", "stock"):
-            row = in_process(kind, what, number)
+            row = apart.measured("long", kind, what, number)
             found.append({"what": what, "kind": kind, "number": number, **row})
             cells = [f"{row['slopes'][name]:.3g}" for name in COUNTS]
             print(

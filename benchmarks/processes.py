@@ -15,10 +15,10 @@ import os
 import platform
 import socket
 import statistics
-import subprocess
-import sys
 import time
 from pathlib import Path
+
+import apart
 
 # Processes beside each other take a core each.
 CORES = sorted(os.sched_getaffinity(0))
@@ -87,24 +87,15 @@ def in_processes(count, options):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    folder = Path(__file__).parent
-    paths = [str(folder), str(folder.parent), os.environ.get("PYTHONPATH", "")]
-    each = []
-    for me in range(count):
-        arguments = me, count, address, options.rounds, options.steps
-        code = f"import processes; processes.measure(*{arguments!r})"
-        each.append(
-            subprocess.Popen(
-                [sys.executable, "-W", "ignore", "-c", code],
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
-                stdout=subprocess.PIPE,
-                text=True,
+    lines, *_ = apart.found(
+        *(
+            apart.start(
+                "processes", me, count, address, options.rounds, options.steps
             )
+            for me in range(count)
         )
-    outputs = [process.communicate()[0] for process in each]
-    if any(process.returncode for process in each):
-        raise SystemExit(f"a process failed:\n{''.join(outputs)}")
-    (line,) = [x for x in outputs[0].splitlines() if x.startswith("found:")]
+    )
+    (line,) = [x for x in lines if x.startswith("found:")]
     return json.loads(line.removeprefix("found:"))
 
 
