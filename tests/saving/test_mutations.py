@@ -16,6 +16,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
+from contents import same, values
 
 X = np.linspace(-1, 1, 12, dtype="float32").reshape(4, 3)
 Y = X[:, :1]
@@ -72,17 +73,6 @@ def trained(seed=0):
     model.compile(optax.adam(1e-2), Scaled(2.0))
     model.fit(X, Y, verbose=0)
     return model
-
-
-def values(model):
-    variables = [*model.variables]
-    if model.compiled:
-        variables += model.optimizer.variables
-    return [np.array(v) for v in variables]
-
-
-def same(ours, theirs):
-    return len(ours) == len(theirs) and all(map(np.array_equal, ours, theirs))
 
 
 def members(data):
