@@ -147,9 +147,9 @@ class BackupAndRestore(keras.callbacks.Callback):
             steps: Integer, the steps since it was asked last.
             at_end: Boolean, whether an epoch has just ended.
         """
-        if self._agreed is None:
-            return self._is_due(steps, at_end)
         due = self._is_due(steps, at_end)
+        if self._agreed is None:
+            return due
         failure, self._told = self._told, ""
         mine = [due, self._is_terminated, self._good, failure]
         every = self._agreed.gather("a backup", mine)
