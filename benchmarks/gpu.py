@@ -9,8 +9,10 @@ profiler, for the article's model: kernels a step, the time that they take, the
 time between them, and the bytes that come from the host. The kernels of a CUDA
 graph are no events of their own.
 
-It begins no row after `--minutes`, half of them for each type of numbers; rows
-that are left out are named.
+It begins no row after `--minutes`, which the types of numbers share; rows that
+are left out are named. `--only` with parts of titles, `--policies`, `--without`
+a contender and `--steps` make it shorter: Keras compiles several steps as often
+as there are steps, which takes minutes of a large model.
 """
 
 import argparse
@@ -31,6 +33,7 @@ from fit import kje
 POLICIES = ("float32", "mixed_bfloat16")
 # A call of `fit` brings the data to the device: share that among many steps.
 STEPS = 1500
+CONTENDERS = ("stock", "best", "ours", "scan")
 
 
 def works():
@@ -39,29 +42,34 @@ def works():
     return {**rows, **models.makers()}
 
 
-def contenders(work):
+def contenders(work, without):
     """Functions that train, by name."""
+    several = {"steps_per_execution": min(work.best)}
     made = {
-        "stock": work.fit(keras.Model),
-        "best": work.fit(keras.Model, steps_per_execution=min(work.best)),
-        "ours": work.fit(kje.Model),
+        "stock": lambda: work.fit(keras.Model),
+        "best": lambda: work.fit(keras.Model, **several),
+        "ours": lambda: work.fit(kje.Model),
     }
     if work.by_hand is not None:
-        made["scan"] = work.scan()
-    return made
+        made["scan"] = work.scan
+    return {name: made[name]() for name in made if name not in without}
 
 
 def row(title, times):
     """One line: microseconds a step, and ratios."""
-    ours = times["ours"]
-    cells = [title, *(f"{times[k]:.1f}" for k in ("stock", "best", "ours"))]
-    cells.append(f"{times['scan']:.1f}" if "scan" in times else "")
-    cells += [f"{times[k] / ours:.2f}" for k in ("stock", "best")]
-    cells.append(f"{ours / times['scan']:.2f}" if "scan" in times else "")
+
+    def shown(over, under=None, digits=2):
+        if over not in times or (under and under not in times):
+            return ""
+        return f"{times[over] / (times[under] if under else 1):.{digits}f}"
+
+    cells = [title, *(shown(name, digits=1) for name in CONTENDERS)]
+    cells += [shown("stock", "ours"), shown("best", "ours")]
+    cells.append(shown("ours", "scan"))
     print("| " + " | ".join(cells) + " |", flush=True)
 
 
-def table(policy, rounds, until, only):
+def table(policy, until, options):
     """Microseconds a step by title; `None` for rows that time has left out."""
     keras.config.set_dtype_policy(policy)
     print(
@@ -71,16 +79,21 @@ def table(policy, rounds, until, only):
     )
     found = {}
     for title, make in works().items():
-        if only and only not in title:
+        if not any(part in title for part in options.only):
             continue
         found[title] = None
         if time.monotonic() > until:
             print(f"| {title}: left out for time |", flush=True)
             continue
         work = make()
-        work.epochs = max(1, STEPS // work.steps)
+        work.epochs = max(1, options.steps // work.steps)
         steps = work.epochs * work.steps
-        found[title] = fit.medians(contenders(work), rounds, steps)
+        try:
+            functions = contenders(work, options.without)
+            found[title] = fit.medians(functions, options.rounds, steps)
+        except Exception as error:  # the rows behind it are worth their time
+            print(f"| {title}: {str(error).splitlines()[0]} |", flush=True)
+            continue
         row(title, found[title])
     keras.config.set_dtype_policy("float32")
     return found
@@ -134,7 +147,7 @@ def profiled(run, steps):
     }
 
 
-def profiles(title):
+def profiles(title, without):
     """Print and return what the device does in a step, by contender."""
     work = works()[title]()
     print(
@@ -142,7 +155,7 @@ def profiles(title):
         "| between, us | copies | bytes from the host |\n" + "|---" * 6 + "|"
     )
     found = {}
-    for name, run in contenders(work).items():
+    for name, run in contenders(work, without).items():
         found[name] = profiled(run, work.epochs * work.steps)
         if found[name]:
             cells = [f"{value:.1f}" for value in found[name].values()]
@@ -154,10 +167,17 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--minutes", type=float, default=7.0)
-    parser.add_argument("--only", help="part of a row's title")
+    parser.add_argument("--only", nargs="+", default=[""], metavar="TITLE")
+    parser.add_argument("--policies", nargs="+", default=POLICIES)
+    parser.add_argument(
+        "--without", nargs="+", default=(), choices=("stock", "best", "scan")
+    )
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--profile", default="article's model", metavar="TITLE")
     parser.add_argument("--json", type=Path, help="a file for the numbers")
     options = parser.parse_args(argv)
-    started, share = time.monotonic(), 60 * options.minutes / len(POLICIES)
+    policies = options.policies
+    started, share = time.monotonic(), 60 * options.minutes / len(policies)
     device = jax.devices()[0]
     versions = (
         f"Python {platform.python_version()}, Keras {keras.__version__}, "
@@ -168,12 +188,12 @@ def main(argv=None):
         "device": device.device_kind,
         "versions": versions,
         "date": datetime.date.today().isoformat(),
-        "profile": profiles("article's model"),
     }
-    for i, policy in enumerate(POLICIES):
+    if options.profile:
+        measured["profile"] = profiles(options.profile, options.without)
+    for i, policy in enumerate(policies):
         until = started + share * (i + 1)
-        args = policy, options.rounds, until, options.only
-        measured[policy] = table(*args)
+        measured[policy] = table(policy, until, options)
     if options.json:
         options.json.write_text(json.dumps(measured, indent=1) + "\n")
 
