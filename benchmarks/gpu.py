@@ -92,7 +92,7 @@ def table(policy, until, options):
             functions = contenders(work, options.without)
             found[title] = fit.medians(functions, options.rounds, steps)
         except Exception as error:  # the rows behind it are worth their time
-            print(f"| {title}: {str(error).splitlines()[0]} |", flush=True)
+            print(f"| {title}: {error!r:.200} |", flush=True)
             continue
         row(title, found[title])
     keras.config.set_dtype_policy("float32")
