@@ -1,6 +1,5 @@
 """Arrays given to `fit` and its like: on the device, or in blocks."""
 
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -186,16 +185,13 @@ class Resident:
         """Begin a pass."""
         return _RowCursor(self)
 
-    def data(self, order: Any = None, whole: bool = True) -> Rows | Parts:
-        """Return the rows, in the order of a new pass.
+    def data(self, order: jax.Array, whole: bool = True) -> Rows | Parts:
+        """Return the rows.
 
         Args:
-            order: Array, the order of a pass that goes on. Defaults to
-                `None`, a new pass.
+            order: Array, from `put_order`.
             whole: Boolean, whether the smaller batch at the end is wanted.
         """
-        if order is None:
-            order = self.draw()
         left = self.rows % self.size if whole else 0
         if not parts.is_shared():
             return Rows(self._put(), order, self.size, left, self._width)
@@ -203,14 +199,13 @@ class Resident:
         size, left = self.size // own, left // own
         return Parts(Rows(self._put(), order, size, left, self._width))
 
-    def draw(self) -> jax.Array:
-        """Draw the order of a pass, on the device."""
-        if not parts.is_shared():
-            return device.put_whole(self._draw())
-        own = parts.counts()[1]
-        return parts.put(_dealt(self._draw(), self.rows, self.size, own))
+    @property
+    def shuffles(self) -> bool:
+        """Whether `draw` draws random numbers."""
+        return bool(self._orders or self._numbers)
 
-    def _draw(self):
+    def draw(self) -> np.ndarray:
+        """Draw the order of a pass."""
         if self._orders:
             return device.padded(self._orders(self.rows), len(self._order))
         if not self._numbers:
@@ -220,6 +215,13 @@ class Resident:
         drawn: Any = jax.tree.leaves(list(self._numbers.get_numpy_iterator()))
         drawn = drawn[0] if len(drawn) == 1 else np.concatenate(drawn)
         return device.padded(drawn, len(self._order))
+
+    def put_order(self, drawn: np.ndarray) -> jax.Array:
+        """Put the order of a pass on the device."""
+        if not parts.is_shared():
+            return device.put_whole(drawn)
+        own = parts.counts()[1]
+        return parts.put(_dealt(drawn, self.rows, self.size, own))
 
     def _put(self):
         rows = self._again()
@@ -273,18 +275,19 @@ class _RowCursor(DrawnOnce):
 
     def __init__(self, source) -> None:
         self._source = source
-        self._data: Any = None
         self._step = 0
+        self._whole = True
+        # The order of the rows, as it was drawn and on the device.
+        self._drawn: Any = None
         self._order: Any = None
+        self._data: Any = None
 
     def allow(self, steps: int | None) -> None:
         source = self._source
         left = -(-source.rows // source.size) - self._step
-        order = self._data.order if self._data else self._order
-        whole = steps is None or steps >= left
+        self._whole = steps is None or steps >= left
         # Put on the device by the first `take`: a callback at the beginning of
         # an epoch may still change the arrays.
-        self._begin = functools.partial(source.data, order, whole)
         self._data = None
 
     def take(self, limit: int) -> Span:
@@ -293,17 +296,26 @@ class _RowCursor(DrawnOnce):
         if left <= 0:
             raise StopIteration
         if self._data is None:
-            self.before_draw()
-            self._data = self._begin()
+            self._data = self._read()
         steps = min(limit, left)
         tail = steps == left and rows % size > 0
         span = Span(self._data, self._step, steps, tail)
         self._step += steps
         return span
 
+    def _read(self):
+        if self._drawn is None:
+            self._drawn = self._source.draw()
+        if self._order is None:
+            self._order = self._source.put_order(self._drawn)
+        return self._source.data(self._order, self._whole)
+
+    def place(self) -> Any:
+        # The order itself: to note the streams before each draw takes 50 us.
+        return self._drawn if self._source.shuffles else None
+
     def skip(self, steps: int, place: Any = None) -> None:
-        del place
-        self._order, self._step = self._source.draw(), steps
+        self._drawn, self._step = place, steps
 
 
 class Blocks:

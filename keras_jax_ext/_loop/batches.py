@@ -103,10 +103,14 @@ class Orders(Protocol):
 class DrawnOnce:
     """A cursor that draws random numbers when its first batch is taken.
 
+    Another process goes on with the pass by `skip`. If `place` does not hold
+    what was drawn, the streams are noted, and it draws again.
+
     Attributes:
         note: Function of the random streams as they are; `None` where no
             process will go on with the pass.
-        drawn_from: What `note` returned before the first batch.
+        drawn_from: What `note` returned before the first batch; `None` if
+            `place` holds what was drawn.
         replays: Boolean, whether what it yields depends on earlier passes.
     """
 

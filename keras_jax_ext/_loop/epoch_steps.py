@@ -134,7 +134,8 @@ class Epochs:
 
     def _resume(self, within):
         """Begin the pass as the other process did, past what it took."""
-        self._set_random(within["drawn_from"])
+        if within["drawn_from"]:
+            self._set_random(within["drawn_from"])
         cursor: Any = self._begin_pass()
         cursor.drawn_from = within["drawn_from"]
         cursor.skip(within["seen"], within["place"])

@@ -13,6 +13,7 @@ from keras_jax_ext._xla.cpu import rewritten
 
 import jax
 import jax.numpy as jnp
+import keras
 import numpy as np
 import pytest
 
@@ -69,11 +70,37 @@ def test_permuted_rows(width, rest):
 def test_small_batches_are_gathered_many_at_once(columns, most, width):
     rows = np.zeros((512, columns), "float32")
     adapter = _keras.ArrayDataAdapter(rows, batch_size=8)
-    data = Resident(adapter, rows, False, most).data()
+    source = Resident(adapter, rows, False, most)
+    data = source.data(source.put_order(source.draw()))
     assert data.width == width
     order = np.asarray(data.order)
     np.testing.assert_array_equal(order[:512], np.arange(512))
     assert len(order) == 512 + width * 8
+
+
+@pytest.mark.parametrize("shuffle", [True, "batch", False])
+def test_a_pass_over_rows_goes_on_in_its_order_and_draws_nothing(shuffle):
+    rows = np.arange(40, dtype="float32").reshape(20, 2)
+
+    def cursor():
+        adapter = _keras.ArrayDataAdapter(rows, batch_size=4)
+        made = Resident(adapter, rows, shuffle, 5).open()
+        made.allow(None)
+        return made
+
+    def batches(cursor):
+        span = cursor.take(5)
+        steps = range(span.start, span.start + span.steps)
+        return [np.asarray(span.data.batch(i)) for i in steps]
+
+    keras.utils.set_random_seed(0)
+    first, again = cursor(), cursor()
+    expected = batches(first)
+    before = np.random.get_state()[1].copy()
+    again.skip(2, first.place())
+    np.testing.assert_array_equal(batches(again), expected[2:])
+    np.testing.assert_array_equal(np.random.get_state()[1], before)
+    assert (first.place() is None) == (shuffle is False)
 
 
 def test_stacked_batches_and_the_outputs_of_every_step():
