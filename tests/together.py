@@ -206,6 +206,21 @@ def together(fresh):
     return found
 
 
+def scheduled(fresh):
+    """How many threads give way to others: within `fit`, and behind it."""
+
+    def note(model=None):
+        tasks = map(int, os.listdir("/proc/self/task"))
+        policies = [os.sched_getscheduler(task) for task in tasks]
+        counts.append(policies.count(os.SCHED_BATCH))
+
+    counts = []
+    if sys.platform == "linux":
+        fit(fresh(), Act(note, 0), epochs=1)
+        note()
+    return counts
+
+
 def interrupted(fresh):
     """Ctrl-C in one process ends the work in all."""
     model = fresh()
@@ -396,7 +411,8 @@ def main(port):
     stock = Fresh(make(keras.Model))
     history = fit(stock(), epochs=2)
     found["stock"] = [history.history, weights(stock.model)]
-    for part in (collectives, together, interrupted, saved, resumed, cut):
+    parts = collectives, scheduled, together, interrupted, saved, resumed, cut
+    for part in parts:
         found[part.__name__] = part(fresh)
     print(MARK, json.dumps(found))
 

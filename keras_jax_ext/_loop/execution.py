@@ -23,6 +23,7 @@ from keras_jax_ext._loop.state import State
 from keras_jax_ext._loop.turns import reading
 from keras_jax_ext._loop.watching import Watch
 from keras_jax_ext._xla.faults import is_lost, note_lost
+from keras_jax_ext._xla.processes import network_gives_way
 
 import jax
 import numpy as np
@@ -61,6 +62,7 @@ class Executor:
         auto = known.auto_steps
         self._given_steps = None if auto else known.steps_per_execution
         self._agreed = agreement()
+        self._network = network_gives_way() if self._agreed else _NOTHING
         self._interrupts = Interrupts(
             _keras.pythonify_logs, waits=self._agreed is not None
         )
@@ -90,9 +92,11 @@ class Executor:
     def __enter__(self) -> "Executor":
         _keras.own_state(self.model)
         self._interrupts.__enter__()
+        self._network.__enter__()
         return self
 
     def __exit__(self, *error: Any) -> None:
+        self._network.__exit__(*error)
         self._interrupts.__exit__(*error)
 
     def agreed_most(self) -> int:

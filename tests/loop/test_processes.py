@@ -1,6 +1,7 @@
 """Several processes train one model as one process does."""
 
 import os
+import sys
 import time
 
 import keras_jax_ext as kje
@@ -94,6 +95,13 @@ def test_no_step_has_more_collectives_than_keras_has(found):
         assert process["collectives"]["tail"]
         assert ours == 2 * stock > 0
         assert process["collectives"]["others"] == [0, 0]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux schedules so")
+def test_the_network_gives_way_while_fit_runs(found):
+    for process in found:
+        within, behind = process["scheduled"]
+        assert within > 0 == behind
 
 
 def test_a_callback_of_one_process_stops_all(found):
