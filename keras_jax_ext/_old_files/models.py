@@ -97,8 +97,9 @@ class _Graph:
     def __init__(self, objects: Models, config: dict[str, Any]) -> None:
         self.config = config
         self.configs = {each["name"]: each for each in config["layers"]}
+        keys = _keys(config["input_layers"])
         self.layers = {
-            name: objects.layer(each)
+            name: objects.layer(_renamed(each, keys.get(name)))
             for name, each in self.configs.items()
             if each["class_name"] not in _OPERATIONS
         }
@@ -200,6 +201,20 @@ class _Graph:
         if isinstance(value, dict):
             return {k: self._found(v, arguments) for k, v in value.items()}
         return value
+
+
+def _keys(inputs):
+    """The keys of a dict of inputs by the names of their layers."""
+    if not isinstance(inputs, dict):
+        return {}
+    return {r[0]: key for key, r in inputs.items() if _is_reference(r)}
+
+
+def _renamed(config, key):
+    """The config of an input; Keras 3 wants it named as its key in a dict."""
+    if key is None:
+        return config
+    return {**config, "config": {**config["config"], "name": key}}
 
 
 def _is_input(config):

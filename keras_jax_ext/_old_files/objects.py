@@ -78,13 +78,14 @@ class Objects:
         name, inner = config["class_name"], config.get("config")
         if name in MODELS and self.custom_of(name) is None:
             # Only a wrapper asks for one here: as Keras 3 would have saved it.
-            return keras.saving.serialize_keras_object(self.model(config))
+            return _serialized(self.model(config))
+        if name in ("function", "__lambda__"):
+            changed = CHANGED.get(inner) if isinstance(inner, str) else None
+            return _serialized(changed) if changed else config
         registered = config.get("registered_name") or name
         for known in (registered, name, _plain(registered)):
             if self.custom_of(known) is not None:
                 return _custom(known, self._held(inner))
-        if name in ("function", "__lambda__"):
-            return config
         cls = find(_plain(name), namespace)
         if name in OTHER:
             raise UnreadableError(
@@ -136,7 +137,7 @@ class Objects:
     def _named(self, ending, value):
         """A function that an entry names; the user's, or one of ours."""
         if ending == "activation" and value in CHANGED:
-            return keras.saving.serialize_keras_object(CHANGED[value])
+            return _serialized(CHANGED[value])
         known = ending in ("activation", *_NAMESPACES)
         if known and self.custom_of(value) is not None:
             return _function(value)
@@ -163,6 +164,10 @@ class Objects:
             function = _function(function)
         config["function"] = function
         return config
+
+
+def _serialized(value):
+    return keras.saving.serialize_keras_object(value)
 
 
 def _code(code, defaults=None, closure=None):

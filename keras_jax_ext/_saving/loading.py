@@ -92,8 +92,11 @@ def model_from_json(
         ValueError: As `load_model`.
     """
     config = json.loads(json_string)
-    version = config.get("keras_version") if isinstance(config, dict) else "3"
-    if not _is_old(version) or (version is None and "module" in config):
+    # Keras 3 writes the module of the model's own class.
+    is_old = isinstance(config, dict) and (
+        "module" not in config or _is_old(config.get("keras_version", "3"))
+    )
+    if not is_old:
         return keras.models.model_from_json(json_string, custom_objects)
     models = Models(custom_objects, safe_mode=True)
     return _telling("a string", lambda: models.model(stored.decoded(config)))
@@ -156,7 +159,9 @@ def _telling(filepath, load):
     """Call `load`, and name the file in what Python says of its entries."""
     try:
         return load()
-    except (*UNEXPECTED, EOFError, RuntimeError) as error:
+    except (*UNEXPECTED, EOFError, RuntimeError, ValueError) as error:
+        if isinstance(error, ValueError) and "Received" in str(error):
+            raise
         raise ValueError(
             "A model in a file of Keras 2 is damaged "
             f"({type(error).__name__}: {error}). Received: {filepath}. Use "
