@@ -9,9 +9,6 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
-# How many times its bytes on disk an array may take in memory.
-_MOST_EXPANSION = 1000
-
 
 class Stored(NamedTuple):
     """One array of a file, not yet read.
@@ -142,8 +139,6 @@ def _is_sound(array):
         and array.dtype.kind in "fiub"
         and not array.is_virtual
         and array.external is None
-        and array.nbytes
-        <= _MOST_EXPANSION * max(array.id.get_storage_size(), 1)
     )
 
 

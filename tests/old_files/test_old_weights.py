@@ -82,24 +82,28 @@ def test_layers_without_names_take_them_in_order(ending, folder, tmp_path):
     check(model, old_models.figures(folder, "dense"))
 
 
-def frozen(trainable):
+def frozen(trainable, names):
     inputs = keras.Input((4,))
     base = keras.Sequential(
         [
             keras.Input((4,)),
-            keras.layers.Dense(4),
-            keras.layers.BatchNormalization(),
-            keras.layers.Dense(4),
-            keras.layers.BatchNormalization(),
+            keras.layers.Dense(4, name=names[0]),
+            keras.layers.BatchNormalization(name=names[1]),
+            keras.layers.Dense(4, name=names[2]),
+            keras.layers.BatchNormalization(name=names[3]),
         ]
     )
     base.trainable = trainable
     return kje.Model(inputs, keras.layers.Dense(2)(base(inputs)))
 
 
+SAME = ("dense", "batch_normalization", "dense_1", "batch_normalization_1")
+
+
+@pytest.mark.parametrize("names", [SAME, "abcd"], ids=["same", "others"])
 @pytest.mark.parametrize("trainable", [False, True])
-def test_what_was_frozen_when_saved_does_not_matter(trainable, folder):
-    model = frozen(trainable)
+def test_what_was_frozen_when_saved_does_not_matter(trainable, names, folder):
+    model = frozen(trainable, names)
     model.load_weights(folder / "frozen.h5")
     check(model, old_models.figures(folder, "frozen"))
 
