@@ -54,6 +54,7 @@ def test_a_document_that_is_new_is_read_too(folders):
         old_models.check_kind(anew, name)
 
 
+@pytest.mark.filterwarnings("ignore:Explicitly requested dtype int64")
 def test_the_layers_of_tensorflow_compute_as_in_keras_2(folders):
     for name in old_models.WITH_TENSORFLOW:
         old_models.check_kind(folders[0], name)
