@@ -28,6 +28,8 @@ def folder(tmp_path_factory):
     return old_models.unpack(tmp_path_factory.mktemp("keras_2"))
 
 
+# Keras 3.16 warns so of any LSTM behind an embedding that masks.
+@pytest.mark.filterwarnings("ignore:Layer 'lstm'.*was passed an input with a")
 @pytest.mark.parametrize("name", KINDS)
 def test_a_kind_computes_as_in_keras_2(name, folder):
     old_models.check_kind(folder, name)
