@@ -3,11 +3,13 @@
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from keras_jax_ext import _keras
+from keras_jax_ext._by_name.mirror import mirror
 from keras_jax_ext._inline.declarations import declarations
 from keras_jax_ext._loop.points import Sets
+from keras_jax_ext._saving.loading import load_model, model_from_json
 from keras_jax_ext._saving.models import Saved, is_numbered, pickled
 from keras_jax_ext._seeing.summary import Summary
 from keras_jax_ext._training.specs import Kept
@@ -15,6 +17,8 @@ from keras_jax_ext._training.trainer import Trainer
 from keras_jax_ext.layers import Layer
 
 import keras
+
+__all__ = ["Model", "Sequential", "extend", "load_model", "model_from_json"]
 
 AnyModel = TypeVar("AnyModel", bound=keras.Model)
 
@@ -293,3 +297,12 @@ def _compile_as_saved(model):
     # Not the optimizer of the config: this one has its state from the file.
     specs = {**config.pop("loss").specs, "optimizer": model.optimizer}
     model.compile(**{**config, **specs})
+
+
+__getattr__, __dir__ = mirror(globals(), keras.models)
+
+
+if TYPE_CHECKING:
+    # For editors and type checkers. It stands last, so that they keep our
+    # classes where Keras has the same name.
+    from keras.models import *  # noqa: F403

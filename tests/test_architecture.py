@@ -16,6 +16,7 @@ FLOORS = {
     "_disk": 0,
     "_xla": 0,
     "_inline": 1,
+    "_old_files": 1,
     "_loop": 1,
     "_optax": 1,
     "losses": 1,

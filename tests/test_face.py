@@ -5,7 +5,14 @@ import keras_jax_ext as kje
 import keras
 import pytest
 
-NAMESPACES = ["callbacks", "layers", "losses", "metrics", "optimizers"]
+NAMESPACES = [
+    "callbacks",
+    "layers",
+    "losses",
+    "metrics",
+    "models",
+    "optimizers",
+]
 
 
 @pytest.mark.parametrize("name", NAMESPACES)

@@ -12,6 +12,7 @@ from keras_jax_ext._disk import atomic
 from keras_jax_ext._inline.declarations import declarations
 from keras_jax_ext._loop.parts import whole
 from keras_jax_ext._loop.writing import write_once
+from keras_jax_ext._old_files import stored, weights
 from keras_jax_ext._saving import files
 from keras_jax_ext.optimizers._optax_optimizer import optax_optimizers
 
@@ -178,15 +179,29 @@ class Saved(_keras.Mixin):
     ) -> None:
         """As `keras.Model.load_weights`; if it fails, nothing is changed.
 
+        From an `.h5` file of Keras 2, layers take the weights under their
+        names if the file and the model have the same, declared ones too; else
+        in order.
+
         Args:
             filepath: Path of the file.
             skip_mismatch: Boolean, whether to read the arrays that fit and
                 warn of the others. If `False`, every array of the file must
                 have a place in the model. Defaults to `False`.
-            **kwargs: As Keras.
+            **kwargs: As Keras. `by_name=True` leaves the layers of other names
+                as they are.
         """
-        with files.loading(self, filepath, kwargs.get("objects_to_skip")):
-            super().load_weights(filepath, skip_mismatch, **kwargs)
+        with (
+            files.loading(self, filepath, kwargs.get("objects_to_skip")),
+            stored.opened(filepath) as file,
+        ):
+            if file is None or kwargs.keys() - {"by_name"}:
+                super().load_weights(filepath, skip_mismatch, **kwargs)
+                return
+            by_name = bool(kwargs.get("by_name"))
+            weights.load(
+                self, file, by_name=by_name, skip_mismatch=skip_mismatch
+            )
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         super().compile_from_config(config)
