@@ -71,7 +71,7 @@ def jitted(step: Step) -> Step:
         A function of the same arguments.
     """
 
-    @functools.partial(jax.jit, inline=True)
+    @jax.jit
     def own(state, batch):
         return step(state, batch)
 
@@ -241,7 +241,7 @@ class Program:
         kept = self.kept_steps(state, span)
         args = (state, data, start, steps - tail, tail, kept)
         if self._calls_python is None:
-            traced = jax.make_jaxpr(self._run, static_argnums=5)(*args)
-            self._calls_python = calls_python(traced.jaxpr)
+            traced = self._donating.trace(*args)
+            self._calls_python = calls_python(traced.jaxpr.jaxpr)
         run = self._keeping if self.can_fail else self._donating
         return run(*args)
