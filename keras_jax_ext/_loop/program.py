@@ -3,7 +3,6 @@
 A step is `step(state, batch) -> (outputs, state)`.
 """
 
-import functools
 from collections.abc import Callable, Hashable
 from typing import Any
 
