@@ -254,11 +254,11 @@ def contenders(work):
     }
 
 
-def medians(functions, rounds, steps):
+def medians(functions, rounds, steps, warm_up=3):
     """Microseconds a step of each, from interleaved rounds."""
     seconds = {name: [] for name in functions}
     for function in functions.values():
-        for _ in range(3):
+        for _ in range(warm_up):
             function()
     for _ in range(rounds):
         for name, function in functions.items():

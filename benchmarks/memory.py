@@ -17,9 +17,9 @@ import gc
 import json
 import os
 import platform
-import subprocess
-import sys
 from pathlib import Path
+
+import apart
 
 MEGABYTE = 2**20
 
@@ -85,18 +85,8 @@ def measure(kind, rows, width, depth, mode):
 
 def in_process(kind, options):
     """What `measure` finds in a process of its own."""
-    arguments = [kind, options.rows, options.width, options.depth, options.mode]
-    code = f"import memory; memory.measure(*{arguments!r})"
-    folder = Path(__file__).parent
-    paths = [str(folder), str(folder.parent), os.environ.get("PYTHONPATH", "")]
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return json.loads(done.stdout)
+    shape = options.rows, options.width, options.depth
+    return apart.measured("memory", kind, *shape, options.mode)
 
 
 def main(argv=None):

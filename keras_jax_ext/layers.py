@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from keras_jax_ext import _keras
+from keras_jax_ext._by_name import entries
 from keras_jax_ext._by_name.mirror import mirror
 from keras_jax_ext._inline import first_use, scope, shapes
 from keras_jax_ext._inline.declarations import declarations
@@ -190,7 +191,8 @@ class Layer(reports.Reports, keras.Layer, metaclass=_InlineMeta):
     def build_from_config(self, config: dict[str, Any]) -> None:
         """Declare the sublayers again, before their weights are read."""
         if not isinstance(config, dict) or "call" not in config:
-            super().build_from_config(config)
+            with entries.telling_damage("The `build_config`", config):
+                super().build_from_config(config)
             return
         self._declare_from(*shapes.from_file(config["call"]))
 
@@ -250,7 +252,10 @@ def _policy(cls, given):
             "The config of a layer holds its dtype policy. Received: "
             f"dtype={given!r} for {cls.__name__}."
         )
-    return policy
+    # As Keras: the automatic config of a layer holds plain values only. With
+    # the object a model that was loaded could not be saved.
+    plain = type(policy) is keras.dtype_policies.DTypePolicy
+    return policy.name if plain else policy
 
 
 def _check_call(cls):

@@ -156,6 +156,19 @@ def test_ported(tmp_path):
     assert (tmp_path / "ported.keras").exists()
 
 
+def test_multi_process(tmp_path, capfd):
+    arguments = ["--processes", "2", "--quick", "--out", str(tmp_path)]
+    assert load("multi_process").main(arguments) == 0
+    found = re.findall(
+        r"loss ([0-9.]+), then ([0-9.]+)", capfd.readouterr().out
+    )
+    ((first, last),) = found
+    assert float(last) < float(first) / 2
+    assert (tmp_path / "multi_process.png").exists()
+    assert (tmp_path / "multi_process.keras").exists()
+    assert not (tmp_path / "backup").exists()
+
+
 def test_the_tour_runs_cell_by_cell(tmp_path, monkeypatch, capsys):
     import matplotlib.pyplot as plt
 

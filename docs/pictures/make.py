@@ -33,9 +33,13 @@ DRAWN = {
     "digits": "digits",
     "characters": "characters",
     "ported": "ported",
+    "multi_process": "multi_process",
     "tour": "tour",
 }
-ARGUMENTS = {"characters": ["--epochs", "5"]}
+ARGUMENTS = {
+    "characters": ["--epochs", "5"],
+    "multi_process": ["--processes", "2"],
+}
 WIDTH, COLOURS = 720, 48  # under 60 kB each
 
 

@@ -1,5 +1,6 @@
-"""A file of named arrays and a document, with a checksum of both."""
+"""A file of named arrays and a document, with a checksum of all."""
 
+import hashlib
 import io
 import json
 import zipfile
@@ -37,6 +38,7 @@ def write(
         archive.writestr(
             _DOCUMENT, json.dumps({"arrays": described, **document})
         )
+        archive.comment = _digest(archive)
     with replacing(path) as new:
         new.write_bytes(memory.getbuffer())
 
@@ -53,8 +55,15 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     Raises:
         ValueError: If the file is damaged.
     """
+    data = path.read_bytes()
     try:
-        with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as archive:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            if archive.comment != _digest(archive):
+                raise ValueError("its entries are not those that were written")
+            # They are stored as they are. What says that it holds more would
+            # fill the memory.
+            if sum(info.file_size for info in archive.infolist()) > len(data):
+                raise ValueError("its entries are larger than the file")
             # Each entry has a checksum, which is compared as it is read.
             content = {name: archive.read(name) for name in archive.namelist()}
         document = json.loads(content.pop(_DOCUMENT))
@@ -66,7 +75,6 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         AttributeError,
         EOFError,
         KeyError,
-        NotImplementedError,
         RuntimeError,
         TypeError,
         ValueError,
@@ -78,3 +86,11 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             f"{path}, which is damaged ({error}). Use another copy."
         ) from error
     return arrays, document
+
+
+def _digest(archive):
+    """A digest of the names, checksums and sizes of all entries."""
+    entries = [
+        (info.filename, info.CRC, info.file_size) for info in archive.infolist()
+    ]
+    return hashlib.sha256(repr(entries).encode()).hexdigest().encode()

@@ -6,6 +6,7 @@ get their values and the declared layers become attributes. If anything
 raises, every layer is left as it was.
 """
 
+import contextlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -201,8 +202,12 @@ def _try(layer, call, args, kwargs, modes):
     build.add(layer)
     final = len(modes) == 1 and not _keras.is_eager()
     before = {id(v) for v in _keras.uninitialized_variables()}
-    # Values are computed even if all this happens inside `jax.jit`.
-    with jax.ensure_compile_time_eval(), keras.StatelessScope():
+    # Values are computed even if all this happens inside `jax.jit`. If it does
+    # not, the variables are initialized as Keras would: large ones that several
+    # devices share by a program of their own, shard by shard.
+    computed = jax.ensure_compile_time_eval
+    outer = contextlib.nullcontext() if _keras.is_eager() else computed()
+    with outer, keras.StatelessScope(), computed():
         try:
             for training in modes:
                 # Random layers cannot be traced for an unknown batch size, so

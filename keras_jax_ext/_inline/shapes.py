@@ -1,6 +1,7 @@
 """Arguments of a call as shapes: to trace it, or to build it from a file."""
 
 import contextlib
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,19 +14,33 @@ import numpy as np
 
 # Stands for an unknown dimension: even, and wide enough for most kernels.
 _PLACEHOLDER = 64
+# Weights of as many numbers are not made in a trace.
+_LARGE = 2**16
 
 
 class _Placeholders(keras.StatelessScope):
     """Gives zeros as the values of new variables in a trace.
 
     Tracing their initializers would be slow.
+
+    Args:
+        zero: A traced scalar. What is made of numbers alone would be computed,
+            and be as large as the weights.
     """
+
+    def __init__(self, zero: Any) -> None:
+        super().__init__()
+        self._zero = zero
 
     def get_current_value(self, variable):
         value = super().get_current_value(variable)
         if value is None and not _keras.has_value(variable):
-            dtype = _keras.stored_dtype(variable)
-            value = jax.numpy.zeros(variable.shape, dtype)
+            zero = jax.numpy.zeros((), _keras.stored_dtype(variable))
+            # Layers keep what they make of small ones, as of the state of a
+            # seed: that cannot be traced.
+            if math.prod(variable.shape) >= _LARGE:
+                zero = self._zero.astype(zero.dtype)
+            value = jax.numpy.broadcast_to(zero, variable.shape)
         return value
 
 
@@ -55,7 +70,7 @@ def shape_tracer(
     masks = [_keras.get_keras_mask(leaves[i]) for i in tensors]
     mask_structs = [m if m is None else _struct(m, dimension) for m in masks]
 
-    def traced(tensor_values, mask_values):
+    def traced(zero, tensor_values, mask_values):
         filled = list(leaves)
         for i, value, mask in zip(
             tensors, tensor_values, mask_values, strict=True
@@ -64,16 +79,16 @@ def shape_tracer(
                 _keras.set_keras_mask(value, mask)
             filled[i] = value
         new_args, new_kwargs = jax.tree.unflatten(structure, filled)
-        call(*new_args, **new_kwargs)
+        with _Placeholders(zero), keras.SymbolicScope():
+            call(*new_args, **new_kwargs)
 
     def trace():
         with contextlib.ExitStack() as stack:
             stack.enter_context(_keras.no_call_context())
             stack.enter_context(_keras.fresh_names())
-            stack.enter_context(_Placeholders())
-            stack.enter_context(keras.SymbolicScope())
             # A new function each time, since JAX caches traces by function.
-            jax.eval_shape(lambda *a: traced(*a), structs, mask_structs)
+            zero = jax.ShapeDtypeStruct((), "float32")
+            jax.eval_shape(lambda *a: traced(*a), zero, structs, mask_structs)
 
     return trace
 

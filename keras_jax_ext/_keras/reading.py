@@ -15,6 +15,9 @@ from keras.src.backend.jax.trainer import (
 from keras.src.trainers.data_adapters.array_data_adapter import (
     ArrayDataAdapter as ArrayDataAdapter,
 )
+from keras.src.trainers.data_adapters.grain_dataset_adapter import (
+    GrainDatasetAdapter as GrainDatasetAdapter,
+)
 from keras.src.trainers.data_adapters.py_dataset_adapter import (
     PyDatasetAdapter as PyDatasetAdapter,
 )

@@ -21,6 +21,9 @@ from keras_jax_ext._keras.declaring import get_global_attribute
 # Where TensorFlow's Keras 2.13 kept layers; Keras still finds them.
 _OLD = "_layer_checkpoint_dependencies"
 _CHECKSUM = "keras_jax_ext_checksum"
+# How many times its bytes on disk an array may take in memory. For Keras too,
+# but only from 4 GB on, which take minutes to read.
+_MOST_EXPANSION = 1000
 
 
 class _Recorder(saving_lib.H5IOStore):
@@ -120,7 +123,9 @@ def file_shapes(store: Any) -> dict[str, Any] | None:
     shapes: dict = {}
     for name, array in _arrays(store.h5_file):
         path, _, key = name.rpartition("/")
-        shapes.setdefault(_group(path), {})[key] = tuple(array.shape)
+        # An empty one has no shape.
+        shape = array.shape and tuple(array.shape)
+        shapes.setdefault(_group(path), {})[key] = shape
     return shapes
 
 
@@ -195,7 +200,19 @@ def is_whole(store: Any) -> bool:
     if store.archive is not None and not _is_whole_archive(store.archive):
         return False
     written = store.h5_file.attrs.get(_CHECKSUM)
-    return written is None or int(written) == _checksum(store.h5_file)
+    if written is None:
+        return True
+    bounded = all(
+        array.nbytes <= _MOST_EXPANSION * stored
+        for array, stored in _stored(store.h5_file)
+    )
+    return bounded and np.array_equal(written, _checksum(store.h5_file))
+
+
+def _stored(file):
+    """The arrays that have a shape, and the bytes that each takes on disk."""
+    every = [array for _, array in _arrays(file) if array.shape is not None]
+    return [(array, array.id.get_storage_size()) for array in every]
 
 
 def _is_whole_archive(archive):

@@ -5,6 +5,7 @@ public hook around a step.
 """
 
 import contextlib
+import inspect
 from collections.abc import Iterator
 from typing import Any
 
@@ -101,6 +102,21 @@ def build_compiled(model: Any, batch: Any) -> None:
     model._symbolic_build(data_batch=batch)
 
 
+def knows_direction(callback: Any) -> bool:
+    """Whether a callback has found out in which direction a log is better."""
+    return getattr(callback, "monitor_op", None) is not None
+
+
+def know_direction(callback: Any) -> None:
+    """Have a callback find out in which direction a log is better.
+
+    The first time it also turns the sign of `min_delta`, if less is better.
+    """
+    # Private; replaced by: the direction of a log, in public.
+    if callback.monitor_op is None:
+        callback._set_monitor_op()
+
+
 def monitored(callback: Any, values: Any, reference: Any) -> Any:
     """Whether each of some values is better than a reference.
 
@@ -112,9 +128,7 @@ def monitored(callback: Any, values: Any, reference: Any) -> Any:
     Returns:
         Boolean, or an array of them.
     """
-    # Private; replaced by: the direction of a log, in public.
-    if callback.monitor_op is None:
-        callback._set_monitor_op()
+    know_direction(callback)
     return np.asarray(callback._is_improvement(values, reference))
 
 
@@ -192,6 +206,30 @@ def should_validate(model: Any, epoch: int, frequency: Any) -> bool:
 def first_epoch(model: Any, initial_epoch: int) -> int:
     """The epoch to start with: `BackupAndRestore` may have set one."""
     return model._initial_epoch or initial_epoch
+
+
+def begin_with_epoch(model: Any, epoch: int) -> None:
+    """Have the `fit` that calls `on_train_begin` start with an epoch."""
+    model._initial_epoch = epoch
+
+
+def running_fit() -> dict[str, Any] | None:
+    """The local variables of the `fit` of Keras that calls a callback.
+
+    No public counterpart; replaced by: a callback that is given its
+    `CallbackList` and the data.
+
+    Returns:
+        Dict with `callbacks`, `epoch_iterator` and `validation_data`; `None`
+        if no such `fit` is running.
+    """
+    frame = inspect.currentframe()
+    while frame is not None:
+        names = frame.f_locals
+        if {"callbacks", "epoch_iterator", "validation_data"} <= names.keys():
+            return names
+        frame = frame.f_back
+    return None
 
 
 def forget_first_epoch(model: Any) -> None:

@@ -5,10 +5,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from keras_jax_ext import _keras
-from keras_jax_ext._loop import device
+from keras_jax_ext._loop import device, parts
 from keras_jax_ext._loop.batches import (
     DrawnOnce,
     Orders,
+    Parts,
     Rows,
     Single,
     Span,
@@ -185,7 +186,7 @@ class Resident:
         """Begin a pass."""
         return _RowCursor(self)
 
-    def data(self, order: Any = None, whole: bool = True) -> Rows:
+    def data(self, order: Any = None, whole: bool = True) -> Rows | Parts:
         """Return the rows, in the order of a new pass.
 
         Args:
@@ -196,11 +197,18 @@ class Resident:
         if order is None:
             order = self.draw()
         left = self.rows % self.size if whole else 0
-        return Rows(self._put(), order, self.size, left, self._width)
+        if not parts.is_shared():
+            return Rows(self._put(), order, self.size, left, self._width)
+        own = parts.counts()[1]
+        size, left = self.size // own, left // own
+        return Parts(Rows(self._put(), order, size, left, self._width))
 
     def draw(self) -> jax.Array:
         """Draw the order of a pass, on the device."""
-        return device.put_whole(self._draw())
+        if not parts.is_shared():
+            return device.put_whole(self._draw())
+        own = parts.counts()[1]
+        return parts.put(_dealt(self._draw(), self.rows, self.size, own))
 
     def _draw(self):
         if self._orders:
@@ -219,10 +227,43 @@ class Resident:
             rows, self._rows = self._rows, None
         if rows is not None:
             self._arrays = None  # frees the device's memory before the copy
-            self._arrays = device.put_whole(
-                jax.tree.map(lambda a: device.padded(a, self._length), rows)
-            )
+            rows = jax.tree.map(lambda a: device.padded(a, self._length), rows)
+            self._arrays = _put_for_each(rows)
         return self._arrays
+
+
+def _put_for_each(rows):
+    """Put rows on each device: of all processes' batches, or of this one's."""
+    if not parts.is_shared():
+        return device.put_whole(rows)
+    own = parts.counts()[1]
+    return parts.put(
+        jax.tree.map(
+            lambda a: np.broadcast_to(np.asarray(a), (own, *a.shape)), rows
+        )
+    )
+
+
+def _dealt(order, rows, size, own):
+    """Row numbers for each part: of every batch, its share.
+
+    Args:
+        order: Array of row numbers, and more.
+        rows: Integer, how many there are.
+        size: Integer, rows of a batch.
+        own: Integer, how many parts.
+    """
+    order = np.asarray(order)
+    ends, left = rows - rows % size, order[rows:]
+    whole = order[:ends].reshape(-1, own, size // own, *order.shape[1:])
+    shares = [
+        whole.swapaxes(0, 1).reshape(own, -1, *order.shape[1:]),
+        order[ends:rows].reshape(own, -1, *order.shape[1:]),
+    ]
+    # As many more for each as the block that reaches behind the last row.
+    more = -(-len(left) // own)
+    shares.append(np.zeros((own, more, *order.shape[1:]), order.dtype))
+    return np.concatenate(shares, axis=1)
 
 
 class _RowCursor(DrawnOnce):
@@ -260,7 +301,8 @@ class _RowCursor(DrawnOnce):
         self._step += steps
         return span
 
-    def skip(self, steps: int) -> None:
+    def skip(self, steps: int, place: Any = None) -> None:
+        del place
         self._order, self._step = self._source.draw(), steps
 
 

@@ -4,6 +4,8 @@ import contextlib
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+from keras_jax_ext._loop.agreement import all_the_same
+
 
 class Snapshot(NamedTuple):
     """The state of training between two steps.
@@ -21,7 +23,8 @@ class Snapshot(NamedTuple):
 class Backup(Protocol):
     """A callback that keeps snapshots of a `fit`.
 
-    It reads no variable itself, and its hooks do nothing.
+    It reads no variable itself, and its hooks do nothing. Where several
+    processes share the model, each has one, and they answer alike.
 
     Attributes:
         replay: Boolean, whether batches that were taken before an interruption
@@ -48,31 +51,58 @@ class Backup(Protocol):
         """The `fit` has ended, or failed."""
 
 
-def backup_of(callbacks: Iterable[Any], source: Any) -> Backup | None:
+def backup_of(
+    callbacks: Iterable[Any], source: Any, validation: Any
+) -> Backup | None:
     """The callback that keeps snapshots, if one does.
 
     Args:
         callbacks: Callbacks of a `fit`.
         source: `Source` of the training data.
+        validation: `Validation`.
 
     Raises:
-        ValueError: If there are two, or if the data cannot be read again.
+        ValueError: If there are two, or if data cannot be read again.
     """
     found = [each for each in callbacks if isinstance(each, Backup)]
+    all_the_same(
+        "callbacks that keep the state of training",
+        len(found),
+        "Give `BackupAndRestore` to each of them.",
+    )
+    if not found:
+        return None
     if len(found) > 1:
         raise ValueError(
             "One callback backs a `fit` up. Received: "
             f"{[type(each).__name__ for each in found]}. Keep one of them."
         )
-    if found and not (source.repeats or found[0].replay):
-        raise ValueError(
-            "A process that starts anew goes on with arrays or a `PyDataset` "
-            "of one worker; other sources begin again. Received: data that "
-            "are read in another way. Give "
-            "arrays, or `BackupAndRestore(..., replay=True)`, which reads the "
-            "batches that were taken before once more and drops them."
-        )
-    return found[0] if found else None
+    replay = found[0].replay
+    check_data(source.why_not_again(replay), source.why_not_again(True))
+    validation.check_again()
+    return found[0]
+
+
+def check_data(why: str | None, why_not_replay: str | None) -> None:
+    """Raise if data are not read again by a process that starts anew.
+
+    Args:
+        why: String, what they are; `None` if they are read again.
+        why_not_replay: As `why`, if batches may be read once more.
+    """
+    if why is None:
+        return
+    replay = (
+        ", or `BackupAndRestore(..., replay=True)`, which reads the batches "
+        "that were taken before once more and drops them"
+    )
+    raise ValueError(
+        "A process that starts anew goes on with arrays, Grain, or a "
+        "`PyDataset` of one worker whose batches depend on their number, or "
+        "which has `get_state` and `set_state`; other sources begin again. "
+        f"Received: {why}. Give one of these"
+        f"{'' if why_not_replay else replay}."
+    )
 
 
 @contextlib.contextmanager

@@ -4,11 +4,11 @@ A source of data is a function that returns a `Cursor`; a cursor hands out
 `Span`s; a span says which steps of some `Batches` one program runs.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-from keras_jax_ext import _keras
+from keras_jax_ext._loop import parts
 
 import jax
 from jax import lax
@@ -104,24 +104,31 @@ class DrawnOnce:
     """A cursor that draws random numbers when its first batch is taken.
 
     Attributes:
-        drawn_from: The global random streams before that, as JSON holds them,
-            where `notes_draw` was called.
+        note: Function of the random streams as they are; `None` where no
+            process will go on with the pass.
+        drawn_from: What `note` returned before the first batch.
+        replays: Boolean, whether what it yields depends on earlier passes.
     """
 
+    note: Callable[[], Any] | None = None
     drawn_from: Any = None
-    _notes = False
-
-    def notes_draw(self) -> None:
-        """Have the streams noted, for a process that goes on with the pass."""
-        self._notes = True
+    replays = False
 
     def before_draw(self) -> None:
         """Note the streams, at the first call."""
-        if self._notes and self.drawn_from is None:
-            self.drawn_from = _keras.streams()
+        if self.note and self.drawn_from is None:
+            self.drawn_from = self.note()
 
-    def skip(self, steps: int) -> None:
-        """Leave out the first steps of a pass, of which none was taken."""
+    def place(self) -> Any:
+        """Where its source is, beyond the steps that were taken."""
+
+    def skip(self, steps: int, place: Any = None) -> None:
+        """Leave out the first steps of a pass, of which none was taken.
+
+        Args:
+            steps: Integer.
+            place: What `place` returned behind them. Defaults to `None`.
+        """
         raise NotImplementedError
 
 
@@ -168,6 +175,43 @@ class Rows:
         return jax.tree.map(
             lambda a: a.at[rows].get(mode="promise_in_bounds"), self.arrays
         )
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Parts:
+    """Rows of several processes, of which each device gathers its own.
+
+    Attributes:
+        rows: `Rows`; the first axis of each of its arrays counts parts.
+    """
+
+    rows: Rows
+
+    @property
+    def order(self) -> jax.Array:
+        return self.rows.order
+
+    @property
+    def capacity(self) -> int:
+        return self.order.shape[1]
+
+    @property
+    def width(self) -> int:
+        return self.rows.width
+
+    def batch(self, i: Any) -> Any:
+        return parts.each(Rows.batch, self.rows, i)
+
+    def block(self, i: Any) -> "Stacked":
+        return Stacked(parts.each(_block, self.rows, i, lead=1))
+
+    def tail(self, i: Any) -> Any:
+        return parts.each(Rows.tail, self.rows, i) if self.rows.left else None
+
+
+def _block(rows, i):
+    return rows.block(i).arrays
 
 
 class Stacked(NamedTuple):

@@ -1,17 +1,22 @@
 """What callbacks know between two epochs, read and set again."""
 
-import json
+from collections.abc import Sequence
 from typing import Any
 
-import jax
+from keras_jax_ext import _keras
+from keras_jax_ext._loop.encoding import decoded, encoded, is_plain
+
 import keras
-import numpy as np
 
-# Attributes of every callback that belong to the running `fit`.
-_OF_THE_RUN = {"params", "validation_data"}
+# Attributes that belong to the running `fit`, or to a file as it is.
+_OF_THE_RUN = {"params", "validation_data", "append_header"}
+# Whether a callback knows in which direction a log is better.
+_MONITORS = "knows direction"
 
 
-def read_states(callbacks: Any) -> tuple[list[Any], dict[str, Any]]:
+def read_states(
+    callbacks: Sequence[Any],
+) -> tuple[list[Any], dict[str, Any]]:
     """The states of callbacks.
 
     A callback offers its own by `get_state()`. Of Keras's classes, and those
@@ -19,62 +24,56 @@ def read_states(callbacks: Any) -> tuple[list[Any], dict[str, Any]]:
     arrays, or lists and dicts of these.
 
     Args:
-        callbacks: `CallbackList`.
+        callbacks: List of callbacks.
 
     Returns:
         Tuple of a list, as JSON holds it, and the arrays by name.
     """
     arrays: dict[str, Any] = {}
     states = [
-        _encoded(_state(callback), f"callbacks/{i}", arrays)
-        for i, callback in enumerate(callbacks.callbacks)
+        encoded(state_of(callback), f"callbacks/{i}", arrays)
+        for i, callback in enumerate(callbacks)
     ]
     return states, arrays
 
 
 def set_states(
-    callbacks: Any, states: list[Any], arrays: dict[str, Any]
+    callbacks: Sequence[Any], states: list[Any], arrays: dict[str, Any]
 ) -> None:
     """Give callbacks their states.
 
     Args:
-        callbacks: `CallbackList`.
+        callbacks: List of callbacks.
         states: List, from `read_states`.
         arrays: Arrays by name.
     """
-    for callback, state in zip(callbacks.callbacks, states, strict=True):
-        if state is None:
-            continue
-        state = _decoded(state, arrays)
-        if hasattr(callback, "set_state"):
-            callback.set_state(state)
-        else:
-            vars(callback).update(state)
+    for callback, state in zip(callbacks, states, strict=True):
+        set_state_of(callback, decoded(state, arrays))
 
 
-def append_to_files(callbacks: Any) -> None:
+def append_to_files(callbacks: Sequence[Any]) -> None:
     """Have callbacks go on with the files that they wrote.
 
     Args:
-        callbacks: `CallbackList`, before training begins.
+        callbacks: List of callbacks, before training begins.
     """
-    for callback in callbacks.callbacks:
+    for callback in callbacks:
         if isinstance(callback, keras.callbacks.CSVLogger):
             callback.append = True
 
 
-def check_states(callbacks: Any, states: list[Any]) -> None:
+def check_states(callbacks: Sequence[Any], states: list[Any]) -> None:
     """Raise if states are those of other callbacks.
 
     Args:
-        callbacks: `CallbackList`.
+        callbacks: List of callbacks.
         states: List, from `read_states`.
 
     Raises:
         ValueError: If there are more or fewer.
     """
-    if len(states) != len(callbacks.callbacks):
-        names = [type(each).__name__ for each in callbacks.callbacks]
+    if len(states) != len(callbacks):
+        names = [type(each).__name__ for each in callbacks]
         raise ValueError(
             "Training goes on with the callbacks that it was interrupted "
             f"with. Received: {names}, and a backup of {len(states)}. Give the "
@@ -82,7 +81,12 @@ def check_states(callbacks: Any, states: list[Any]) -> None:
         )
 
 
-def _state(callback):
+def state_of(callback: Any) -> Any:
+    """The state of a callback; `None` if it offers none.
+
+    Args:
+        callback: A callback.
+    """
     if hasattr(callback, "get_state"):
         return callback.get_state()
     derived = [
@@ -93,54 +97,28 @@ def _state(callback):
     ]
     if not derived:
         return None
-    return {
+    plain = {
         name: value
         for name, value in vars(callback).items()
-        if name not in _OF_THE_RUN and _is_plain(value)
+        if name not in _OF_THE_RUN and is_plain(value)
     }
+    return plain | {_MONITORS: _keras.knows_direction(callback)}
 
 
-def _is_plain(value):
-    if isinstance(value, list | tuple):
-        return all(map(_is_plain, value))
-    if isinstance(value, dict):
-        return all(isinstance(k, str) for k in value) and all(
-            map(_is_plain, value.values())
-        )
-    plain = bool | int | float | str | np.ndarray | np.generic | jax.Array
-    return value is None or isinstance(value, plain)
+def set_state_of(callback: Any, state: Any) -> None:
+    """Give a callback its state.
 
-
-def _encoded(value, path, arrays):
-    """A value as JSON holds it; arrays are put into `arrays`."""
-    if isinstance(value, list | tuple):
-        items = [
-            _encoded(item, f"{path}/{i}", arrays)
-            for i, item in enumerate(value)
-        ]
-        return {"tuple": items} if isinstance(value, tuple) else items
-    if isinstance(value, dict):
-        return {
-            "dict": {
-                name: _encoded(item, f"{path}/{name}", arrays)
-                for name, item in value.items()
-            }
-        }
-    if isinstance(value, np.ndarray | np.generic | jax.Array):
-        arrays[path] = value
-        return {"array": path, "scalar": isinstance(value, np.generic)}
-    json.dumps(value)  # of a user's own state
-    return value
-
-
-def _decoded(value, arrays):
-    if isinstance(value, list):
-        return [_decoded(item, arrays) for item in value]
-    if not isinstance(value, dict):
-        return value
-    if "tuple" in value:
-        return tuple(_decoded(item, arrays) for item in value["tuple"])
-    if "dict" in value:
-        return {k: _decoded(v, arrays) for k, v in value["dict"].items()}
-    array = arrays[value["array"]]
-    return array[()] if value["scalar"] else np.array(array)
+    Args:
+        callback: A callback, which has its model.
+        state: What `state_of` returned.
+    """
+    if state is None:
+        return
+    if hasattr(callback, "set_state"):
+        callback.set_state(state)
+        return
+    state = {**state}
+    if state.pop(_MONITORS):
+        # It turns the sign of an attribute, once.
+        _keras.know_direction(callback)
+    vars(callback).update(state)

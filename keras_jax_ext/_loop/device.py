@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from keras_jax_ext._loop import parts
+
 import jax
 import keras
 import numpy as np
@@ -43,7 +45,8 @@ def put(batches: Any, *, stacked: bool) -> Any:
     """Put arrays where a batch belongs.
 
     Args:
-        batches: Structure of arrays: one batch, or several of them.
+        batches: Structure of arrays: one batch, or several of them. Where
+            several processes share the model, each gives its rows.
         stacked: Boolean, whether their first axis counts batches.
 
     Returns:
@@ -51,6 +54,8 @@ def put(batches: Any, *, stacked: bool) -> Any:
     """
     if not is_distributed():
         return jax.tree.map(_usable, batches)
+    if parts.is_shared():
+        return jax.tree.map(lambda a: _put_rows(a, int(stacked)), batches)
     return jax.tree.map(
         lambda a: jax.device_put(a, _layout(a, int(stacked))), batches
     )
@@ -63,6 +68,18 @@ def _usable(array):
         jax.dtypes.canonicalize_dtype(array.dtype) != array.dtype
     )
     return jax.device_put(array) if converts or not is_cpu() else array
+
+
+def _put_rows(array, lead):
+    """The rows of all processes as one array, of which this gives some."""
+    if isinstance(array, jax.Array) and not array.is_fully_addressable:
+        return array  # a user made it of all
+    array = np.asarray(array)
+    shape = parts.whole_shape(array.shape, lead)
+    whole = jax.ShapeDtypeStruct(shape, array.dtype)
+    return jax.make_array_from_process_local_data(
+        _layout(whole, lead), array, shape
+    )
 
 
 def put_whole(arrays: Any) -> Any:
@@ -82,11 +99,26 @@ def put_whole(arrays: Any) -> Any:
     return jax.device_put(arrays, everywhere)
 
 
-def place(batch: Any) -> Any:
+def put_like(array: Any, other: jax.Array) -> Any:
+    """Put an array where another one is.
+
+    Args:
+        array: Array of NumPy or JAX; of several processes, the part of this.
+        other: Array, of the same shape.
+
+    Returns:
+        Array. Where several devices share it, none ever has all of it.
+    """
+    return parts.put_back(array, other) if is_distributed() else array
+
+
+def place(batch: Any, lead: int = 0) -> Any:
     """Constrain a batch within a program to where `distribution` wants it.
 
     Args:
         batch: Structure of arrays or tracers.
+        lead: Integer, how many axes are before that of the rows. Defaults to
+            0.
 
     Returns:
         The batch.
@@ -95,7 +127,7 @@ def place(batch: Any) -> Any:
         return batch
 
     def constrain(array):
-        return jax.lax.with_sharding_constraint(array, _layout(array, 0))
+        return jax.lax.with_sharding_constraint(array, _layout(array, lead))
 
     return jax.tree.map(constrain, batch)
 
@@ -220,7 +252,7 @@ def fits(data: Any, fraction: float) -> bool:
     needed = sum(
         a.nbytes for a in jax.tree.leaves(data) if not isinstance(a, jax.Array)
     )
-    stats = jax.devices()[0].memory_stats() or {}
+    stats = jax.local_devices()[0].memory_stats() or {}
     total = stats.get("bytes_limit")
     if total is None:  # A CPU does not say.
         return needed <= fraction * host_memory()

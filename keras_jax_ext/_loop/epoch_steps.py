@@ -1,11 +1,11 @@
 """Which steps an epoch has, counted as Keras counts them."""
 
 import contextlib
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 from keras_jax_ext import _keras
-from keras_jax_ext._loop.batches import Cursor, DrawnOnce
+from keras_jax_ext._loop.batches import Cursor
 
 
 class Epochs:
@@ -16,11 +16,19 @@ class Epochs:
             steps are asked for.
         begin: Function that begins a pass over the data, and returns its
             `Cursor`.
+        holders: Objects that know something between two passes, by
+            `get_state` and `set_state`. Defaults to none.
     """
 
-    def __init__(self, counter: Any, begin: Callable[[], Cursor]) -> None:
+    def __init__(
+        self,
+        counter: Any,
+        begin: Callable[[], Cursor],
+        holders: Sequence[Any] = (),
+    ) -> None:
         self._counter = counter
         self._begin = begin
+        self._holders = holders
         # Whether another process may have to go on with a pass.
         self.is_kept = False
         self.reset()
@@ -33,6 +41,8 @@ class Epochs:
         self._seen = self._at = self.step = 0
         # Where a process before this one was, and its steps of the epoch.
         self._goal: tuple[Any, int] = None, 0
+        # The batches of passes that have to be read again to go on.
+        self._before: list[int] = []
         # The number of the pass when it began.
         self._begun: int | None = None
         # Of a source that says no length, it is known after the first pass.
@@ -50,12 +60,15 @@ class Epochs:
         (goal, step), self._goal = self._goal, (None, 0)
         number = self.number
         if goal is not None:
+            # Before a dataset draws anything: the other process had done so.
+            now = self._random()
             self.number = goal["number"]
         counter.data_adapter.on_epoch_begin()
         total = asked or self._known
         if goal is not None:
             self._resume(goal)
             self.number = number
+            self._set_random(now)
         elif self._cursor is None or not asked:
             self._begin_pass()
         cursor: Any = self._cursor
@@ -78,18 +91,24 @@ class Epochs:
             self._seen = before + step
         self._at, self.step = self._seen, step
         if self._is_at_end() or not asked:
-            self._cursor = None
+            self._end_pass()
         counter.data_adapter.on_epoch_end()
 
-    def position(self) -> dict[str, Any] | None:
-        """Where the pass is, as JSON holds it; `None` between two passes."""
-        if self._cursor is None:
-            return None
+    def position(self) -> dict[str, Any]:
+        """Where the data are: what `go_to` needs, and random streams."""
         cursor: Any = self._cursor
         return {
-            "seen": self._at,
-            "drawn_from": cursor.drawn_from,
-            "number": self._begun,
+            "number": self.number,
+            "known": self._known,
+            "before": self._before,
+            "random": self._random(),
+            "pass": cursor
+            and {
+                "seen": self._at,
+                "drawn_from": cursor.drawn_from,
+                "number": self._begun,
+                "place": cursor.place(),
+            },
         }
 
     def go_to(self, position: dict[str, Any], step: int) -> None:
@@ -99,24 +118,53 @@ class Epochs:
             position: Dict, from `position`.
             step: Integer, the steps of the epoch that it took.
         """
-        self._goal = position, step
+        for taken in position["before"]:
+            self._replay(taken)
+        self._before, self._known = [*position["before"]], position["known"]
+        self.number = position["number"]
+        self._goal = position["pass"], step
+        self._set_random(position["random"])
 
-    def _resume(self, position):
+    def _replay(self, taken):
+        """Read a pass that the other process had read."""
+        self._counter.data_adapter.on_epoch_begin()
+        self._begin_pass().skip(taken)
+        self._cursor = None
+        self._counter.data_adapter.on_epoch_end()
+
+    def _resume(self, within):
         """Begin the pass as the other process did, past what it took."""
-        now = _keras.streams()
-        _keras.set_streams(position["drawn_from"])
+        self._set_random(within["drawn_from"])
         cursor: Any = self._begin_pass()
-        cursor.drawn_from = position["drawn_from"]
-        cursor.skip(position["seen"])
-        self._seen = self._at = position["seen"]
-        _keras.set_streams(now)
+        cursor.drawn_from = within["drawn_from"]
+        cursor.skip(within["seen"], within["place"])
+        self._seen = self._at = within["seen"]
 
     def _begin_pass(self):
-        self._cursor, self._seen = self._begin(), 0
+        cursor: Any = self._begin()
+        self._cursor, self._seen = cursor, 0
         self._begun = self.number
-        if self.is_kept and isinstance(self._cursor, DrawnOnce):
-            self._cursor.notes_draw()
-        return self._cursor
+        if self.is_kept:
+            cursor.note = self._random
+        return cursor
+
+    def _end_pass(self):
+        cursor: Any = self._cursor
+        if self.is_kept and cursor is not None and cursor.replays:
+            self._before.append(self._seen)
+        self._cursor = None
+
+    def _random(self):
+        """The random streams, and what the source knows."""
+        return {
+            "streams": _keras.streams(),
+            "holders": [each.get_state() for each in self._holders],
+        }
+
+    def _set_random(self, state):
+        _keras.set_streams(state["streams"])
+        for each, known in zip(self._holders, state["holders"], strict=True):
+            each.set_state(known)
 
     @property
     def number(self) -> int | None:
@@ -142,6 +190,6 @@ class Epochs:
 
     def _interrupted(self):
         """Let Keras warn that the data were too few, and end the epoch."""
-        self._cursor = None
+        self._end_pass()
         with self._counter.catch_stop_iteration():
             raise StopIteration

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from keras_jax_ext import _keras
+from keras_jax_ext._loop import parts
+from keras_jax_ext._loop.agreement import agreement
 from keras_jax_ext._loop.batches import Cursor, Span
 from keras_jax_ext._loop.epoch_steps import Epochs
 from keras_jax_ext._loop.interrupts import Interrupts
@@ -31,6 +33,12 @@ BAR_SECONDS, QUIET_SECONDS = 0.1, 0.3
 # Executions in flight. One runs while the next is prepared; more would delay
 # Ctrl-C and make the measured pace meaningless.
 IN_FLIGHT = 2
+_NOTHING: Any = contextlib.nullcontext()
+LEFT = (
+    "If another process has ended, this one cannot go on: see its output, and "
+    "start all of them again. `kje.callbacks.BackupAndRestore` in each of them "
+    "goes on where they were."
+)
 
 
 class Executor:
@@ -52,11 +60,19 @@ class Executor:
         self._pace = known.paces.setdefault(mode, Pace())
         auto = known.auto_steps
         self._given_steps = None if auto else known.steps_per_execution
-        self._interrupts = Interrupts(_keras.pythonify_logs)
+        self._agreed = agreement()
+        self._interrupts = Interrupts(
+            _keras.pythonify_logs, waits=self._agreed is not None
+        )
         self.state = State(model, mode, self._interrupts)
         self._shown_from = self._fetched = 0
         self._in_flight: collections.deque[Any] = collections.deque()
         self._landed = 0.0
+        # The outputs of the last step of the running epoch.
+        self.last: Any = None
+        # The most steps of the next execution; how many of them follow until
+        # processes agree again; whether callbacks of one act on batches.
+        self._most, self._rounds, self._some_act = 1, 0, False
         # Called between two executions of an epoch.
         self.between: Callable[[], None] = lambda: None
         self.watch()
@@ -69,7 +85,7 @@ class Executor:
 
     def may_change_data(self) -> bool:
         """Whether code of the user runs between epochs."""
-        return self.watched.meddles or self.program.can_fail
+        return self.watched.meddles or self.program.runs_code
 
     def __enter__(self) -> "Executor":
         _keras.own_state(self.model)
@@ -79,10 +95,9 @@ class Executor:
     def __exit__(self, *error: Any) -> None:
         self._interrupts.__exit__(*error)
 
-    @property
-    def most_steps(self) -> int:
+    def agreed_most(self) -> int:
         """The most steps that one execution will ever take."""
-        return self._steps or sys.maxsize
+        return min(self.agree("most steps", self._steps or sys.maxsize))
 
     def reset_metrics(self) -> None:
         """Reset the metrics, as at the beginning of an epoch."""
@@ -98,12 +113,11 @@ class Executor:
         Returns:
             The outputs of the last step, `None` if there was no step.
         """
-        model, last = self.model, None
         quiet = self.watched.no_batch_hooks
         with self._telling_lost(), epochs.until_dry():
             executions = epochs.executions()
             taken = None
-            while not getattr(model, self.mode.stop) or taken is None:
+            while self._goes_on(taken is None):
                 try:
                     begin, remaining, cursor = executions.send(taken)
                 except StopIteration:
@@ -112,14 +126,21 @@ class Executor:
                     self.between()
                 if not quiet:
                     self._call("begin", begin)
-                last, count = self._execute(cursor, self._limit(remaining))
+                if self._some_act:
+                    # Of a hook that failed the others know before they wait
+                    # for its process's gradients.
+                    self.agree("begun", None)
+                limit = self._limit(remaining)
+                self.last, count = self._execute(cursor, limit)
                 # Keras counts whole executions, also when data run short.
-                taken = self._steps or count
+                taken = self._most if self._most == self._steps else count
                 if not quiet:
-                    self._call("end", begin + taken - 1, self._shown(last))
+                    shown = self._shown(self.last)
+                    self._call("end", begin + taken - 1, shown)
         if wait:
             with self._telling_lost():
                 self._land(0)
+        last, self.last = self.last, None
         return last
 
     def end_epoch(self, epoch: int, logs: dict[str, Any], unread: bool) -> None:
@@ -130,8 +151,21 @@ class Executor:
             logs: Dict of logs.
             unread: Boolean, whether no callback reads the model.
         """
-        with self.state.unread() if unread else contextlib.nullcontext():
+        unread_state = self.state.unread() if unread else _NOTHING
+        with unread_state, self.in_order():
             self.callbacks.on_epoch_end(epoch, logs)
+
+    def in_order(self) -> Any:
+        """Within the block hooks are called, which may write files.
+
+        Keras's callbacks make folders for them, and delete them, if there is
+        none or one: the first of several processes does so alone.
+        """
+        if self._agreed is None:
+            return _NOTHING
+        # Weights that are cut between them are saved by all at once.
+        waits = self.watched.saves and not parts.cut(self.model)
+        return self._agreed.first_first("hooks", waits)
 
     @contextlib.contextmanager
     def _telling_lost(self) -> Iterator[None]:
@@ -139,6 +173,8 @@ class Executor:
         try:
             yield
         except BaseException as error:
+            if self._agreed and isinstance(error, jax.errors.JaxRuntimeError):
+                error.add_note(LEFT)
             state = self.state.take()
             if is_lost(state, wait=isinstance(error, Exception)):
                 note_lost(error)
@@ -150,19 +186,62 @@ class Executor:
         hook = getattr(self.callbacks, f"on_{self.mode.name}_batch_{when}")
         if self.watched.meddles:
             self.state.show()
-        hook(step, *args)
+        ends = self._some_act and when == "end"
+        with self.in_order() if ends else _NOTHING:
+            hook(step, *args)
+
+    def agree(self, about: str, value: Any) -> list[Any]:
+        """What each process says that shares the model; this one, if alone.
+
+        An interrupt comes now: others know of it when they agree.
+
+        Args:
+            about: String, the name of the point.
+            value: What this process says, as JSON holds it.
+        """
+        if self._agreed is None:
+            return [value]
+        self._interrupts.release()
+        return self._agreed.gather(f"{self.mode.method}: {about}", value)
+
+    def stops(self) -> bool:
+        """Whether a callback of any process has asked to stop."""
+        asked = bool(getattr(self.model, self.mode.stop))
+        return any(self.agree("stop", asked))
+
+    def _goes_on(self, first):
+        """Whether to run an execution more, and agree on its steps."""
+        stop = not first and bool(getattr(self.model, self.mode.stop))
+        self._most = self._steps or self._pace.steps(self._seconds)
+        if self._agreed is None:
+            return not stop
+        self._rounds = 0 if first else self._rounds - 1
+        if self._rounds > 0:
+            # Nothing of the user runs between executions so short.
+            return True
+        rounds = max(1, self._pace.steps(self._seconds) // self._most)
+        acts = self.watched.acts
+        mine = [stop, acts, self._most, 1 if acts else rounds]
+        every = self.agree("execution", mine)
+        stops, acting, *least = zip(*every, strict=True)
+        self._some_act = any(acting)
+        self._most, self._rounds = map(min, least)
+        return not any(stops)
 
     def _shown(self, outputs):
         if self.mode is not PREDICT:
             return outputs
         return {"outputs": joined(self.predictions[self._shown_from :])}
 
-    def _limit(self, remaining):
-        if self._steps:
-            return self._steps
+    @property
+    def _seconds(self):
+        """How long an execution is to last."""
         quiet = self.watched.no_batch_hooks
-        limit = self._pace.steps(QUIET_SECONDS if quiet else BAR_SECONDS)
-        return min(limit, remaining or limit)
+        return QUIET_SECONDS if quiet else BAR_SECONDS
+
+    def _limit(self, remaining):
+        whole = self._most == self._steps
+        return self._most if whole else min(self._most, remaining or self._most)
 
     def _execute(self, cursor: Cursor, limit: int):
         """Run `limit` steps, in as many programs as their shapes need."""
@@ -177,8 +256,8 @@ class Executor:
             remaining -= span.steps
             # After the source was read: its code may write to the model.
             state = self.state.take()
-            for part in span.split(self.program.kept_steps(state, span)):
-                last, state = self._dispatch(part, state)
+            for cut in span.split(self.program.kept_steps(state, span)):
+                last, state = self._dispatch(cut, state)
         return last, limit - remaining
 
     def _take(self, cursor: Cursor, most: int) -> Span:
@@ -222,15 +301,15 @@ class Executor:
     def _land(self, most):
         """Wait until at most `most` executions run; learn the pace."""
         while len(self._in_flight) > most:
-            started, count, outputs = self._in_flight.popleft()
+            started, steps, outputs = self._in_flight.popleft()
             jax.block_until_ready(outputs)
             if self.mode is PREDICT:
                 # Predictions leave the device as they come.
-                for fetched in jax.device_get(outputs):
-                    self.predictions[self._fetched] = fetched
+                for count, kept in outputs:
+                    self.predictions[self._fetched] = count, parts.fetch(kept)
                     self._fetched += 1
             now = time.perf_counter()
-            self._pace.learn(count, now - max(started, self._landed))
+            self._pace.learn(steps, now - max(started, self._landed))
             self._landed = now
 
 

@@ -4,11 +4,13 @@ import inspect
 from typing import Any
 
 from keras_jax_ext import _keras
+from keras_jax_ext._loop.agreement import agreement
 from keras_jax_ext._loop.memo import memo, tell
 from keras_jax_ext._loop.modes import Mode
+from keras_jax_ext._loop.parts import is_shared
 from keras_jax_ext._xla.faults import disables_jit
+from keras_jax_ext._xla.processes import can_talk
 
-import jax
 import keras
 
 
@@ -21,6 +23,11 @@ def fuses(model: Any, mode: Mode, verbose: Any) -> bool:
         verbose: As in `fit`.
     """
     why = _why_not(model, mode)
+    agreed = agreement()
+    if agreed is not None:
+        # All of them run the same loop.
+        every = agreed.gather(f"{mode.method}: whether it is compiled", why)
+        why = next(filter(None, every), None)
     if why:
         tell(model, f"{mode.name}: one step at a time, since {why}.", verbose)
     return not why
@@ -38,8 +45,8 @@ def _why_not(model, mode):
         return "jax.disable_jit() is on"
     if keras.config.is_nnx_enabled():
         return "Keras is in NNX mode"
-    if jax.process_count() > 1:
-        return "several processes share the work"
+    if is_shared() and not can_talk():
+        return "jax.distributed.initialize() was not called"
     replaced = _keras.replaced(mode.method)
     if replaced:
         return f"{replaced} has replaced keras.Model.{mode.method}"

@@ -52,11 +52,11 @@ def fit(
     )
     model.make_train_function()
     model.stop_training = False
-    backup = backup_of(callbacks.callbacks, source)
+    backup = backup_of(callbacks.callbacks, source, validation_given)
     with backed_up(backup) as snapshot:
         if snapshot:
-            progress.check(model, callbacks, snapshot)
-            append_to_files(callbacks)
+            progress.check(model, callbacks.callbacks, snapshot)
+            append_to_files(callbacks.callbacks)
         callbacks.on_train_begin()
         first = _keras.first_epoch(model, initial_epoch)
         if snapshot:
@@ -85,7 +85,8 @@ def fit(
                 model.optimizer.finalize_variable_values(
                     model.trainable_weights
                 )
-    callbacks.on_train_end(logs)
+    with executor.in_order():
+        callbacks.on_train_end(logs)
     return model.history
 
 
@@ -115,7 +116,7 @@ def _epochs(
         if validates.follows(model, epoch):
             logs |= validates.logs(model, callbacks)
         executor.end_epoch(epoch, logs, unread)
-        if model.stop_training:
+        if executor.stops():
             break
         reached.ended()
     executor.state.sync()
@@ -143,7 +144,7 @@ def _epochs_ahead(executor, passes, numbers, reached):
             end()
             logs = epoch_logs(executor.model, last)
             ended.append((epoch, logs))
-            if executor.model.stop_training:
+            if executor.stops():
                 break
             reached.ended()
     finally:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_jax_ext import _keras
-from keras_jax_ext._loop.device import is_distributed
+from keras_jax_ext._loop.device import shardings
 from keras_jax_ext._loop.memo import memo
 
 import jax
@@ -54,10 +54,12 @@ def reset_values(model: Any) -> list[jax.Array] | None:
         # Keras keeps those that `compile` is given in a metric of its own.
         each += getattr(metric, "metrics", [])
     plain = steps_log_metrics(model) and all(map(_resets_plainly, each))
-    if not plain or is_distributed():
+    if not plain:
         return None
-    shapes = tuple((v.shape, v.dtype) for v in model.metrics_variables)
-    return _zeros(shapes)()
+    variables = model.metrics_variables
+    shapes = tuple((v.shape, v.dtype) for v in variables)
+    layouts = shardings([variables])
+    return _zeros(shapes, layouts and tuple(layouts[0]))()
 
 
 def _resets_plainly(metric):
@@ -70,9 +72,13 @@ def _resets_plainly(metric):
 
 
 @functools.cache
-def _zeros(shapes):
+def _zeros(shapes, layouts):
     """A compiled function, ten times as fast as `device_put` of zeros."""
-    return jax.jit(lambda: [jax.numpy.zeros(*shape) for shape in shapes])
+
+    def make():
+        return [jax.numpy.zeros(*shape) for shape in shapes]
+
+    return jax.jit(make, out_shardings=layouts and list(layouts))
 
 
 def epoch_logs(model: Any, last: Any) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 from keras_jax_ext._loop import device
+from keras_jax_ext._loop.parts import is_shared
 from keras_jax_ext._loop.program import Program
 
 
@@ -70,4 +71,7 @@ def make_program(model: Any, mode: Mode) -> Program:
         place=device.place,
         shardings=device.shardings(state_variables(model, mode)),
         keeps=mode is PREDICT,
+        # The collectives of a CPU raise when a process has ended. Those of
+        # other devices do not return, and JAX ends the process.
+        can_lose=device.is_cpu() and is_shared(),
     )

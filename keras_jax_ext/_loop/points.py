@@ -107,6 +107,23 @@ class Points(keras.utils.PyDataset):
         finally:
             self._is_looked_at = False
 
+    def get_state(self) -> dict[str, Any]:
+        """What is known between two epochs, for a process that goes on."""
+        return {
+            "epoch": self._epoch,
+            "is_due": self._is_due,
+            "sets": dict(self._sets),
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Be as another process's points were.
+
+        Args:
+            state: Dict, from `get_state`.
+        """
+        self._epoch, self._is_due = state["epoch"], state["is_due"]
+        self._sets = Sets(state["sets"])
+
     def read(self) -> Sets:
         """The sets of this epoch; the same object while they are the same."""
         if self._is_due and self.resample is not None:
@@ -181,7 +198,7 @@ class _Cursor(DrawnOnce):
     def __init__(self, source) -> None:
         self._source = source
         self._step = 0
-        self.runs_code = source.points.resample is not None
+        self.runs_code = self.replays = source.points.resample is not None
 
     def allow(self, steps: int | None) -> None:
         """Any number of steps may be read: points lose nothing."""
@@ -194,5 +211,8 @@ class _Cursor(DrawnOnce):
         self._step += steps
         return Span(self._source.batch(), 0, steps)
 
-    def skip(self, steps: int) -> None:
+    def skip(self, steps: int, place: Any = None) -> None:
+        del place
         self._step = steps
+        if steps:
+            self._source.points.read()

@@ -77,7 +77,7 @@ def jitted(step: Step) -> Step:
     return own
 
 
-def fuse(step: Step, place: Callable[[Any], Any]) -> Callable[..., Any]:
+def fuse(step: Step, place: Callable[..., Any]) -> Callable[..., Any]:
     """Build `run(state, data, start, count, has_tail, kept_steps)`.
 
     The number of steps is an argument of the program, not a constant of it,
@@ -86,7 +86,8 @@ def fuse(step: Step, place: Callable[[Any], Any]) -> Callable[..., Any]:
     Args:
         step: The result of `jitted`.
         place: Function of a batch that constrains it to the devices which
-            share it. It is applied before the step.
+            share it, and of the axes before that of its rows. It is applied
+            before the step, and to outputs that are kept.
 
     Returns:
         Function returning `(outputs, outputs of the tail, state)`. With
@@ -133,6 +134,8 @@ def fuse(step: Step, place: Callable[[Any], Any]) -> Callable[..., Any]:
             kept, state = lax.fori_loop(0, blocks, from_block, carry)
         else:
             kept, state = loop(read, count, carry)
+        if kept_steps is not None:
+            kept = place(kept, 1)
         batch = data.tail(start + count)
         if batch is None:
             return kept, None, state
@@ -145,7 +148,10 @@ def fuse(step: Step, place: Callable[[Any], Any]) -> Callable[..., Any]:
         def skip(state):
             return _zeros_like(shapes(state, batch)), state
 
-        return kept, *lax.cond(has_tail, last, skip, state)
+        of_tail, state = lax.cond(has_tail, last, skip, state)
+        if kept_steps is not None:
+            of_tail = place(of_tail)
+        return kept, of_tail, state
 
     return run
 
@@ -154,8 +160,8 @@ class Program:
     """A fused step, compiled for each kind of data that it meets.
 
     State buffers are donated, so that no second copy of the weights exists.
-    A program that calls Python may fail while it runs, and would leave no
-    weights to return to: it does not donate.
+    A program that calls Python, or waits for other processes, may fail while it
+    runs, and would leave no weights to return to: it does not donate.
 
     Args:
         step: Function, `step(state, batch) -> (outputs, state)`.
@@ -163,15 +169,17 @@ class Program:
         shardings: Structure of the state's shardings, or `None`.
         keeps: Boolean, whether the outputs of every step are returned, on a
             new first axis, or the last step's alone.
+        can_lose: Boolean, whether it may fail because another process does.
     """
 
     def __init__(
         self,
         step: Step,
         *,
-        place: Callable[[Any], Any],
+        place: Callable[..., Any],
         shardings: Any = None,
         keeps: bool = False,
+        can_lose: bool = False,
     ) -> None:
         self._step = jitted(step)
         self._run = fuse(self._step, place)
@@ -183,6 +191,7 @@ class Program:
         self._keeping = jax.jit(self._run, **options)
         self._donating = jax.jit(self._run, donate_argnums=0, **options)
         self._calls_python: bool | None = None
+        self._can_lose = can_lose
         self._kept_steps: dict[Any, int] | None = {} if keeps else None
         self._lengths: dict[Hashable, set[Hashable]] = {}
 
@@ -203,6 +212,11 @@ class Program:
     @property
     def can_fail(self) -> bool:
         """Whether an execution may raise after it began."""
+        return self.runs_code or self._can_lose
+
+    @property
+    def runs_code(self) -> bool:
+        """Whether an execution may call code of the user."""
         # JAX's debug modes run a failed program again, from its arguments.
         return bool(self._calls_python) or checks_values()
 

@@ -5,19 +5,22 @@ seed generators; the global random streams; the epoch, the steps taken in it,
 and how its rows were shuffled; the `History`, and the state of each callback.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from keras_jax_ext import _keras
+from keras_jax_ext._loop import device
 from keras_jax_ext._loop.backup import Backup, Snapshot
 from keras_jax_ext._loop.callback_states import (
     check_states,
     read_states,
     set_states,
 )
+from keras_jax_ext._loop.encoding import decoded, encoded
 from keras_jax_ext._loop.epoch_steps import Epochs
 from keras_jax_ext._loop.execution import Executor
 from keras_jax_ext._loop.modes import TRAIN, state_variables
+from keras_jax_ext._loop.parts import is_shared, own_shape
 
 import jax
 import jax.numpy as jnp
@@ -80,21 +83,16 @@ class Progress:
 
     def _snapshot_at(self, epoch, step):
         self.settle()
-        executor, passes = self._running, self._passes
-        states, held = read_states(executor.callbacks)
-        names = _variables(executor.model)
-        # The next execution takes the buffers: copy them on the device.
-        values = jax.tree.leaves(_copied(executor.state.take()))
-        arrays = dict(zip(names, values, strict=True))
-        document = {
-            "epoch": epoch,
-            "step": step,
-            "position": passes.position(),
-            "passes": passes.number,
-            "streams": _keras.streams(),
-            "callbacks": states,
-        }
-        return Snapshot({**arrays, **held}, document)
+        running = self._running
+        return take(
+            running.model,
+            running.state.take(),
+            running.callbacks.callbacks,
+            epoch=epoch,
+            step=step,
+            data=self._passes.position(),
+            last=running.last,
+        )
 
     def _restore(self, snapshot):
         self._snapshot = None
@@ -102,12 +100,37 @@ class Progress:
         executor, passes = self._running, self._passes
         executor.state.sync()
         write_variables(executor.model, arrays)
-        passes.number = document["passes"]
-        if document["position"] is not None:
-            passes.go_to(document["position"], document["step"])
-            self._step = document["step"]
-        _keras.set_streams(document["streams"])
-        set_states(executor.callbacks, document["callbacks"], arrays)
+        passes.go_to(decoded(document["data"], arrays), document["step"])
+        self._step = document["step"]
+        # Of a source that says no length, no step may be left.
+        executor.last = decoded(document["last"], arrays)
+        set_states(executor.callbacks.callbacks, document["callbacks"], arrays)
+
+
+def take(
+    model: Any,
+    state: Sequence[Any],
+    callbacks: Sequence[Any],
+    **document: Any,
+) -> Snapshot:
+    """Take a snapshot.
+
+    Args:
+        model: The model.
+        state: Lists of arrays: the state of its step.
+        callbacks: List of callbacks.
+        **document: What else is kept, by name: numbers, strings, arrays, and
+            lists and dicts of these.
+
+    Returns:
+        `Snapshot`.
+    """
+    states, held = read_states(callbacks)
+    # The next execution takes the buffers: copy them on the device.
+    values = jax.tree.leaves(_copied(state))
+    arrays = dict(zip(_variables(model), values, strict=True))
+    known = {k: encoded(v, k, held) for k, v in document.items()}
+    return Snapshot({**arrays, **held}, {**known, "callbacks": states})
 
 
 @jax.jit
@@ -124,12 +147,12 @@ def _variables(model):
     return {f"{name}/{i}": v for name, g in groups for i, v in enumerate(g)}
 
 
-def check(model: Any, callbacks: Any, snapshot: Snapshot) -> None:
+def check(model: Any, callbacks: Sequence[Any], snapshot: Snapshot) -> None:
     """Raise if a snapshot is of another model or of other callbacks.
 
     Args:
         model: A compiled model.
-        callbacks: `CallbackList`.
+        callbacks: List of callbacks.
         snapshot: `Snapshot`.
 
     Raises:
@@ -141,7 +164,7 @@ def check(model: Any, callbacks: Any, snapshot: Snapshot) -> None:
     faults = [f"{name!r} is missing" for name in variables if name not in kept]
     faults += [f"{name!r} has no place" for name in sorted(kept - {*variables})]
     for name, variable in variables.items():
-        shape = tuple(variable.shape)
+        shape = own_shape(variable.value)
         if name in kept and tuple(arrays[name].shape) != shape:
             theirs = tuple(arrays[name].shape)
             faults.append(f"{name!r} has shape {theirs}, not {shape}")
@@ -163,4 +186,9 @@ def write_variables(model: Any, arrays: dict[str, Any]) -> None:
         arrays: Arrays by name.
     """
     for name, variable in _variables(model).items():
-        variable.assign(arrays[name])
+        value = device.put_like(arrays[name], variable.value)
+        if is_shared():
+            # An assignment would compare the values of all processes.
+            _keras.write(variable, value)
+        else:
+            variable.assign(value)

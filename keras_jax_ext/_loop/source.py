@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from keras_jax_ext import _keras
+from keras_jax_ext._loop.agreement import all_the_same
 from keras_jax_ext._loop.arrays import (
     Arrays,
     Blocks,
@@ -17,7 +18,14 @@ from keras_jax_ext._loop.epoch_steps import Epochs
 from keras_jax_ext._loop.execution import Executor
 from keras_jax_ext._loop.memo import memo, tell
 from keras_jax_ext._loop.modes import TRAIN
+from keras_jax_ext._loop.parts import check_even, is_shared
 from keras_jax_ext._loop.points import Points, Repeated
+from keras_jax_ext._loop.readers import (
+    holders,
+    reader,
+    reads_ahead,
+    why_not_again,
+)
 from keras_jax_ext._loop.stream import Stream
 
 import jax
@@ -73,24 +81,30 @@ class Source:
         """Integer, the steps of an epoch; `None` if unknown."""
         return self._counter.num_batches
 
-    @property
-    def repeats(self) -> bool:
-        """Whether a process that starts anew reads the same batches.
+    def why_not_again(self, replay: bool) -> str | None:
+        """Why a process that starts anew does not go on with these data.
 
-        Arrays and a `PyDataset` are asked for the batches of an epoch; what
-        another source yields depends on what was taken from it. Threads shuffle
-        the next epoch at any time. Members of an ensemble with orders of their
-        own have random streams of their own.
+        Args:
+            replay: Boolean, whether the batches that were taken may be read
+                once more.
+
+        Returns:
+            String, what the data are; `None` if it does.
         """
-        adapter = self._counter.data_adapter
-        if memo(self.model).orders is not None:
-            return False
-        if isinstance(adapter, _keras.PyDatasetAdapter):
-            data = adapter.py_dataset
-            if isinstance(data, Points) and data.resample is not None:
-                return False
-            return data.workers <= 1 and not data.use_multiprocessing
-        return isinstance(adapter, _keras.ArrayDataAdapter)
+        adapter, x = self._counter.data_adapter, self._data[0]
+        if isinstance(x, keras.utils.PyDataset) and reads_ahead(x):
+            return why_not_again(adapter)
+        if replay:
+            return None
+        if isinstance(x, Points) and x.resample is not None:
+            return "`Points` that are resampled"
+        return why_not_again(adapter)
+
+    def _holders(self, others):
+        """What knows something between two passes, and offers its state."""
+        orders = memo(self.model).orders
+        found = holders(self._counter.data_adapter, *others)
+        return [*found, *([] if orders is None else [orders])]
 
     def build(self) -> None:
         """Build the model from Keras's own first batch.
@@ -125,12 +139,37 @@ class Source:
             `Epochs`, the same at each call.
         """
         if self._epochs is None:
-            begin = self._points() or self._rows(executor, passes, others)
-            if begin is None:
+            self._check_same()
+            most = executor.agreed_most()
+            begin = self._points() or self._rows(executor, most, passes, others)
+            # What one process reads batch by batch, all do.
+            if not all(executor.agree("reading", begin is not None)):
                 self._check_one_order(executor.mode)
-                begin = self._stream(executor, verbose)
-            self._epochs = Epochs(self._counter, begin)
+                begin = self._stream(executor, most, verbose)
+            self._epochs = Epochs(self._counter, begin, self._holders(others))
         return self._epochs
+
+    def _check_same(self):
+        """Raise where processes that share the model would step otherwise."""
+        if not is_shared():
+            return
+        adapter, rows, x = self._counter.data_adapter, None, self._data[0]
+        if isinstance(adapter, _keras.ArrayDataAdapter):
+            rows = _rows_of(self._data)
+        all_the_same(
+            "steps and rows in an epoch",
+            {
+                "steps": self.num_batches,
+                "steps_per_execution": self._counter.steps_per_execution,
+                "rows": rows,
+                "sets": self._points() and str(jax.tree.map(_shape, x.read())),
+            },
+            "Leave out the rows that only some of them have.",
+        )
+        if rows is not None:
+            size = min(adapter.batch_size, rows)
+            check_even(size)
+            check_even(rows % size)
 
     def _points(self):
         """A function that begins a pass over points; `None` for others."""
@@ -146,15 +185,15 @@ class Source:
                 '`shuffle="member"`.'
             )
 
-    def _stream(self, executor, verbose):
-        adapter, most = self._counter.data_adapter, executor.most_steps
+    def _stream(self, executor, most, verbose):
+        adapter = self._counter.data_adapter
 
         def say(line):
             tell(self.model, f"{executor.mode.name}: {line}", verbose)
 
-        return lambda: Stream(adapter.get_jax_iterator(), most, say)
+        return lambda: Stream(reader(adapter), most, say)
 
-    def _rows(self, executor, passes, others):
+    def _rows(self, executor, most, passes, others):
         """A function that begins a pass over arrays; `None` if there is none.
 
         What is no array is a stream, and so are arrays that go one by one.
@@ -187,7 +226,6 @@ class Source:
             return arrays.read() if asks else None
 
         shuffle = options.get("shuffle", False)
-        most = executor.most_steps
         return Resident(adapter, rows, shuffle, most, again, orders).open
 
 
@@ -200,6 +238,12 @@ def _blocks(arrays, rows, can_change, size) -> Callable[[], Cursor]:
         return Blocks(fresh.pop() if can_change else rows, size)
 
     return begin
+
+
+def _rows_of(data):
+    """How many rows some arrays have."""
+    given = (a for a in keras.tree.flatten(data) if a is not None)
+    return int(next(given).shape[0])
 
 
 def _shape(array):

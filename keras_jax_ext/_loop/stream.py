@@ -5,8 +5,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from keras_jax_ext._loop import device
+from keras_jax_ext._loop.agreement import agreement
 from keras_jax_ext._loop.arrays import block_batches, is_plain
 from keras_jax_ext._loop.batches import DrawnOnce, Single, Span, Stacked
+from keras_jax_ext._loop.readers import Reader
 
 import jax
 
@@ -15,6 +17,9 @@ import jax
 STREAM_BATCHES = 16
 # Seconds that a stack waits for more batches to go with its first.
 WAIT_SECONDS = 0.01
+# Seconds that processes wait for a stack, by what their last batches took: no
+# stack ends early in one alone.
+AWAIT_SECONDS = 0.2
 
 SINGLE = "one batch at a time, since they are not dense arrays of numbers."
 CHANGING = "batches of one shape at a time, since their shapes change."
@@ -34,7 +39,7 @@ class Stream(DrawnOnce):
     of SQLite, a signal handler, a context.
 
     Args:
-        batches: Iterable of batches.
+        batches: Iterable of batches, or their `Reader`.
         most: Integer, the most batches in a stack.
         tell: Function of a line that says why few batches go together.
     """
@@ -43,11 +48,17 @@ class Stream(DrawnOnce):
 
     def __init__(
         self,
-        batches: Iterable[Any],
+        batches: Iterable[Any] | Reader,
         most: int = STREAM_BATCHES,
         tell: Callable[[str], Any] = print,
     ) -> None:
-        self._batches = iter(batches)
+        if not isinstance(batches, Reader):
+            batches = Reader(batches)
+        self._reader = batches
+        self.replays = self._reader.replays
+        self._agreed = agreement()
+        # The most batches of a stack that all processes wait for.
+        self._awaited = 1
         self._most = min(most, STREAM_BATCHES)
         self._tell = tell
         self._why: str | None = None
@@ -70,18 +81,50 @@ class Stream(DrawnOnce):
             error, self._error = self._error, None
             raise error
         self.before_draw()
-        stack = self._collect(min(limit, self._allowed))
+        if self._agreed is not None:
+            return self._take_together(min(limit, self._allowed))
+        stack = self._collect(min(limit, self._allowed), WAIT_SECONDS)
         if stack is None:
             raise StopIteration
         if self._why:
             self._tell(self._why)
         return stack.span()
 
-    def skip(self, steps: int) -> None:
-        for _ in range(steps):
-            next(self._batches)
+    def place(self) -> Any:
+        # Between two executions no batch is left over: one takes it before it
+        # ends.
+        return self._reader.state()
 
-    def _collect(self, most):
+    def skip(self, steps: int, place: Any = None) -> None:
+        self._reader.go_to(steps, place)
+
+    def _take_together(self, most):
+        """As many batches as each process has, of the same shapes."""
+        started = time.monotonic()
+        stack = self._collect(min(most, self._awaited), float("inf"))
+        mine = [
+            stack.steps if stack else 0,
+            time.monotonic() - started,
+            stack and str(stack.signature),
+        ]
+        agreed: Any = self._agreed
+        every = agreed.gather("batches", mine)
+        steps, seconds, kinds = zip(*every, strict=True)
+        if not min(steps):
+            raise StopIteration
+        if len({*kinds}) > 1:
+            raise ValueError(
+                "Processes that share a model give batches of the same "
+                f"shapes. Received: {', '.join(kinds)}, one of each process. "
+                "Leave out what only some of them have."
+            )
+        if self._why:
+            self._tell(self._why)
+        each = max(seconds) / min(steps)
+        self._awaited = max(1, int(AWAIT_SECONDS / max(each, 1e-6)))
+        return stack.span()._replace(steps=min(steps))
+
+    def _collect(self, most, seconds):
         """Stack batches of one shape: as many as come soon."""
         stack, since = None, time.monotonic()
         while most > 0 and not (stack and stack.is_full(most)):
@@ -101,7 +144,7 @@ class Stream(DrawnOnce):
                 break
             stack.add(batch)
             self._allowed -= 1
-            if time.monotonic() - since > WAIT_SECONDS:
+            if time.monotonic() - since > seconds:
                 break
         return stack
 
@@ -111,7 +154,7 @@ class Stream(DrawnOnce):
             batch, self._left_over = self._left_over, None
             return batch
         try:
-            return next(self._batches)
+            return next(self._reader)
         except StopIteration:
             return None
         except BaseException as error:
@@ -135,7 +178,7 @@ class _Stack:
 
     def __init__(self, first, most) -> None:
         self.signature = _signature(first)
-        self._steps = 0
+        self.steps = 0
         self._most = 1
         self._arrays = None
         if is_plain(first) and not device.must_stay(first):
@@ -148,16 +191,16 @@ class _Stack:
 
     def is_full(self, most):
         """Whether it holds `most` batches, or all that it can."""
-        return self._steps >= min(self._most, most)
+        return self.steps >= min(self._most, most)
 
     def add(self, batch):
         """Copy one more batch behind the others."""
         if self._arrays is not None:
             jax.tree.map(self._copy, self._arrays, batch)
-        self._steps += 1
+        self.steps += 1
 
     def _copy(self, stacked, array):
-        stacked[self._steps] = array
+        stacked[self.steps] = array
 
     def span(self):
         """Put the batches on the device."""
@@ -165,6 +208,6 @@ class _Stack:
             return Span(Single(device.put(self._alone, stacked=False)), 0, 1)
         if self._most > 1:
             stacked = Stacked(device.put(self._arrays, stacked=True))
-            return Span(stacked, 0, self._steps)
+            return Span(stacked, 0, self.steps)
         batch = jax.tree.map(lambda a: a[0], self._arrays)
         return Span(Single(device.put(batch, stacked=False)), 0, 1)

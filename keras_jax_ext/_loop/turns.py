@@ -1,5 +1,6 @@
 """One `fit`, `evaluate` or `predict` of a model at a time."""
 
+import collections
 import contextlib
 import functools
 import threading
@@ -20,6 +21,7 @@ class _Turns:
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
+        self.waiting: collections.deque[threading.Thread] = collections.deque()
         self.running: list[str] = []
         self.thread: threading.Thread | None = None
         self.reading = False
@@ -57,9 +59,8 @@ def in_turn(method: Callable[P, R]) -> Callable[P, R]:
 def _turn(model, name):
     turns, me = _turns_of(model), threading.current_thread()
     with turns.changed:
-        while turns.running and turns.thread is not me:
-            _check_other(turns, name)
-            turns.changed.wait()
+        if not (turns.running and turns.thread is me):
+            _wait(turns, me, name)
         if turns.reading:
             raise BusyError(
                 "A generator, or another source of batches, cannot run the "
@@ -76,6 +77,23 @@ def _turn(model, name):
         with turns.changed:
             turns.running.pop()
             turns.changed.notify_all()
+
+
+def _wait(turns, me, name):
+    """Wait for one's turn, in the order in which threads came.
+
+    Without an order, one that predicts in a loop would keep out all others.
+    """
+    turns.waiting.append(me)
+    try:
+        while turns.running or turns.waiting[0] is not me:
+            if turns.running:
+                _check_other(turns, name)
+            turns.changed.wait()
+    finally:
+        turns.waiting.remove(me)
+        # The next one may be the first now.
+        turns.changed.notify_all()
 
 
 def _check_other(turns, name):

@@ -3,9 +3,11 @@
 from typing import Any, NamedTuple
 
 from keras_jax_ext import _keras
+from keras_jax_ext._loop.backup import check_data
 from keras_jax_ext._loop.fallback import fuses
 from keras_jax_ext._loop.memo import memo
 from keras_jax_ext._loop.modes import TEST
+from keras_jax_ext._loop.readers import changes_itself
 from keras_jax_ext._loop.source import Source
 
 import jax
@@ -37,6 +39,20 @@ class Validation(NamedTuple):
         return self.data is not None and _keras.should_validate(
             model, epoch, self.frequency
         )
+
+    def check_again(self) -> None:
+        """Raise if a process that starts anew does not go on with the data.
+
+        Raises:
+            ValueError: If so.
+        """
+        x = keras.utils.unpack_x_y_sample_weight(self.data)[0]
+        if isinstance(x, keras.utils.PyDataset):
+            why = changes_itself(x)
+        else:
+            # It goes on where the last validation stopped.
+            why = "a generator" if hasattr(x, "__next__") else None
+        check_data(why and f"{why} as validation data", why)
 
     def logs(self, model: Any, callbacks: Any) -> dict[str, Any]:
         """Evaluate the model on the data, through its own `evaluate`.

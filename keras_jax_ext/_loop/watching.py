@@ -173,6 +173,7 @@ class Watch(NamedTuple):
         watchers: Names of callbacks that must be called after each step.
         meddles: Boolean, whether one may change the data between epochs.
         intrudes: Boolean, whether one may change them between batches.
+        saves: Boolean, whether one of Keras's writes files of the model.
     """
 
     weights_unread: bool
@@ -180,6 +181,13 @@ class Watch(NamedTuple):
     watchers: tuple[str, ...]
     meddles: bool
     intrudes: bool
+    saves: bool
+
+    @property
+    def acts(self) -> bool:
+        """Whether a batch hook may stop the run, or fail."""
+        foreign = self.meddles and not self.no_batch_hooks
+        return bool(self.watchers) or foreign
 
     @classmethod
     def of(cls, callbacks: Any, mode: Mode) -> "Watch":
@@ -190,7 +198,9 @@ class Watch(NamedTuple):
             mode: `Mode`.
         """
         if type(callbacks) is not CallbackList:
-            return cls(False, False, (type(callbacks).__name__,), True, True)
+            return cls(
+                False, False, (type(callbacks).__name__,), True, True, True
+            )
         every = callbacks.callbacks
         watchers = [c for c in every if watches_batches(c, mode)]
         return cls(
@@ -199,4 +209,5 @@ class Watch(NamedTuple):
             watchers=tuple(type(c).__name__ for c in watchers),
             meddles=not all(map(is_known, every)),
             intrudes=not all(map(is_known, watchers)),
+            saves=any(isinstance(c, SAVERS) for c in every),
         )

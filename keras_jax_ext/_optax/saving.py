@@ -5,6 +5,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from keras_jax_ext._by_name.entries import UNEXPECTED
 from keras_jax_ext._optax import permitted, recording
 from keras_jax_ext._optax.lazy import optax
 from keras_jax_ext._optax.recording import Call, Name
@@ -142,8 +143,11 @@ def decode(config: Any) -> Any:
         return [decode(c) for c in config]
     if not isinstance(config, dict):
         return config
-    for kind, decoder in _DECODERS.items():
+    for kind, (decoder, *others) in _DECODERS.items():
         if kind in config:
+            # One that nobody reads would be left out in silence.
+            if strange := config.keys() - {kind, *others}:
+                raise _damage(f"nobody wrote {sorted(strange)}", config)
             return _decoded(decoder, config)
     raise refusal("an entry of this kind", config)
 
@@ -153,17 +157,15 @@ def _decoded(decoder, config):
         return decoder(config)
     except RefusedError:  # names the entry within this one
         raise
-    except (
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        TypeError,
-        ValueError,
-    ) as e:
-        raise RefusedError(
-            "An entry of a saved optax transformation is damaged "
-            f"({type(e).__name__}: {e}). Received: {config}."
-        ) from e
+    except (ValueError, *UNEXPECTED) as e:
+        raise _damage(f"{type(e).__name__}: {e}", config) from e
+
+
+def _damage(why, config):
+    return RefusedError(
+        f"An entry of a saved optax transformation is damaged ({why}). "
+        f"Received: {config}."
+    )
 
 
 def decode_maker(config: Any, arguments: Mapping[str, Any]) -> Any:
@@ -204,9 +206,24 @@ def _decode_call(config):
     """Call a function of optax, or what one of its factories returned."""
     if why := permitted.why_not(config):
         raise refusal(why, config)
-    args = [decode(c) for c in config.get("args", [])]
-    kwargs = {k: decode(c) for k, c in config.get("kwargs", {}).items()}
+    args = [decode(c) for c in _listed(config["args"])]
+    kwargs = {k: decode(c) for k, c in config["kwargs"].items()}
     return decode(config["call"])(*args, **kwargs)
+
+
+def _listed(value):
+    """A list as it is. A string would be taken for a list of its letters."""
+    if not isinstance(value, list):
+        raise TypeError("a list was written here")
+    return value
+
+
+def _decode_dict(config):
+    pairs = _listed(config["dict"])
+    made = {decode(k): decode(v) for k, v in pairs}
+    if len(made) != len(pairs):
+        raise refusal("a dict with a key twice", config)
+    return made
 
 
 def _decode_registered(config):
@@ -238,16 +255,20 @@ def _decode_object(config):
     return keras.saving.deserialize_keras_object(config)
 
 
-_DECODERS = {
-    "optax": _decode_name,
-    "call": _decode_call,
-    "array": lambda c: jnp.asarray(c["array"], c["dtype"]),
-    "tuple": lambda c: tuple(decode(v) for v in c["tuple"]),
-    "dict": lambda c: {decode(k): decode(v) for k, v in c["dict"]},
-    "dtype": lambda c: jnp.dtype(c["dtype"]),
-    "key": lambda c: jax.random.wrap_key_data(
-        jnp.asarray(c["key"], "uint32"), impl=c["impl"]
+# How an entry is read, by the key that tells its kind, and its other keys.
+_DECODERS: dict[str, Any] = {
+    "optax": (_decode_name,),
+    "call": (_decode_call, "args", "kwargs"),
+    "array": (lambda c: jnp.asarray(c["array"], c["dtype"]), "dtype"),
+    "tuple": (lambda c: tuple(map(decode, _listed(c["tuple"]))),),
+    "dict": (_decode_dict,),
+    "dtype": (lambda c: jnp.dtype(c["dtype"]),),
+    "key": (
+        lambda c: jax.random.wrap_key_data(
+            jnp.asarray(c["key"], "uint32"), impl=c["impl"]
+        ),
+        "impl",
     ),
-    "registered": _decode_registered,
-    "object": _decode_object,
+    "registered": (_decode_registered,),
+    "object": (_decode_object,),
 }

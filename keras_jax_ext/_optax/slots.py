@@ -109,13 +109,23 @@ class Slots:
     def _variable(self, optimizer, index, name):
         value, owner = self.slots[index].value, self.slots[index].owner
         like = None if owner is None else self.parameters.variables[owner]
-        return optimizer.add_variable(
+        layout = _keras.layout_for(value.shape, like)
+
+        def initializer(shape, dtype=None):
+            return value
+
+        variable = optimizer.add_variable(
             shape=value.shape,
-            initializer=lambda shape, dtype=None: value,
+            # Keras compiles initializers of what several devices share, which
+            # would make the value a constant of a program.
+            initializer=initializer if layout is None else "zeros",
             dtype=value.dtype.name,
-            layout=_keras.layout_for(value.shape, like),
+            layout=layout,
             name=name,
         )
+        if layout is not None:
+            variable.assign(value)
+        return variable
 
     def read(self) -> Any:
         """Return the state."""

@@ -7,20 +7,46 @@ values in silence.
 
 import contextlib
 import threading
+import zipfile
+import zlib
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from keras_jax_ext import _keras
+from keras_jax_ext._by_name.entries import UNEXPECTED
 from keras_jax_ext._inline.declarations import declarations
 
 import keras
 
+# What the readers of archives, of HDF5 and Keras's loader raise for bytes that
+# nobody wrote so.
+_DAMAGE = (
+    *UNEXPECTED,
+    EOFError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+class _Reading:
+    """What is known of the file that a `load_weights` reads.
+
+    Args:
+        skips: Boolean, whether objects are left out.
+    """
+
+    def __init__(self, skips: bool) -> None:
+        self.skips = skips
+        self.store: Any = None
+        self.damage: ValueError | None = None
+
 
 class _Threads(threading.local):
-    """How one thread reads a file."""
+    """What one thread reads; nothing but in `load_weights`."""
 
     def __init__(self):
-        self.skips = False  # whether objects are left out
+        self.reading: _Reading | None = None
 
 
 _thread = _Threads()
@@ -28,12 +54,15 @@ _thread = _Threads()
 
 @contextlib.contextmanager
 def loading(
-    model: keras.Model, objects_to_skip: Collection[Any] | None
+    model: keras.Model, filepath: Any, objects_to_skip: Collection[Any] | None
 ) -> Iterator[None]:
     """Give the variables of `model` their values back if the block fails.
 
+    A damaged file fails also where mismatches are skipped.
+
     Args:
         model: The model whose weights are loaded.
+        filepath: Path of the file.
         objects_to_skip: Objects that Keras's loader leaves out, or `None`.
             With some, arrays that nothing asks for are no error.
     """
@@ -41,15 +70,32 @@ def loading(
     variables = [*model.variables, *getattr(optimizer, "variables", ())]
     before = [(variable, variable.value) for variable in variables]
     declarations(model).compiled_from_file = False
-    _thread.skips = bool(objects_to_skip)
+    reading = _thread.reading = _Reading(skips=bool(objects_to_skip))
     try:
         yield
-    except BaseException:
+        if reading.damage is not None:
+            raise reading.damage
+    except BaseException as error:
         for variable, value in before:
             variable.assign(value)
+        if isinstance(error, _DAMAGE):
+            raise _damage(
+                f"{type(error).__name__}: {error}", filepath
+            ) from error
         raise
     finally:
-        _thread.skips = False
+        _thread.reading = None
+        if reading.store is not None:
+            # Keras leaves it open after a failure. HDF5 would then take what
+            # it knows of an open file for what is in a new one of its name.
+            reading.store.close()
+
+
+def _damage(why, filepath):
+    return ValueError(
+        f"A file of weights is damaged: {why}. Received: {filepath}. Use "
+        "another copy."
+    )
 
 
 def load(layer: keras.Layer, store: Any, read: Callable[[Any], None]) -> None:
@@ -66,6 +112,8 @@ def load(layer: keras.Layer, store: Any, read: Callable[[Any], None]) -> None:
     if not _keras.is_store(store):
         read(store)
         return
+    reading = _thread.reading or _Reading(skips=False)
+    reading.store = store
     path = _keras.entry_of(store)
     # After a failure Keras's loader asks again, by other paths.
     checked = vars(store).setdefault("_checked", {})
@@ -75,7 +123,7 @@ def load(layer: keras.Layer, store: Any, read: Callable[[Any], None]) -> None:
         error = None
     else:
         vars(store)["_roots"].append(path)
-        error = checked[id(layer)] = _error(layer, path, store)
+        error = checked[id(layer)] = _error(layer, path, store, reading)
     try:
         read(store)
     except Exception as failure:
@@ -88,15 +136,15 @@ def _holds(path):
     return lambda root: root == "" or f"{path}/".startswith(f"{root}/")
 
 
-def _error(layer, path, store):
+def _error(layer, path, store, reading):
     """What is wrong with a file for `layer`, or `None`."""
-    if not _keras.is_whole(store):
-        return ValueError(
-            "A file of weights is damaged: the arrays are not those that "
-            f"were written. Received: {store.path_or_io}. Use another copy."
-        )
+    why = _damaged(store)
+    if why is not None:
+        # Noted, since Keras only warns of it where mismatches are skipped.
+        reading.damage = _damage(why, store.path_or_io)
+        return reading.damage
     found = _keras.file_shapes(store)
-    if found is None or _thread.skips:
+    if found is None or reading.skips:
         return None
     found = {p: keys for p, keys in found.items() if _holds(p)(path)}
     asked, layers = _keras.saved_shapes(layer, path)
@@ -117,6 +165,15 @@ def _error(layer, path, store):
         "when it was saved; `load_weights(path, skip_mismatch=True)` reads "
         "what fits."
     )
+
+
+def _damaged(store):
+    """Say why the file of a store is not as it was written, or `None`."""
+    try:
+        whole = _keras.is_whole(store)
+    except (OSError, ValueError, *_DAMAGE) as error:
+        return f"{type(error).__name__}: {error}"
+    return None if whole else "the arrays are not those that were written"
 
 
 def _move_to_places_in_file(layer, path, found, asked, layers):
@@ -177,17 +234,16 @@ def _is_optimizer(path, keys):
 def _optimizer(model, found, compiled):
     """Say how the optimizer's state differs, if the file compiled the model."""
     theirs = found.get("optimizer", {})
-    if not compiled or theirs is None or not model.optimizer.built:
+    optimizer = model.optimizer if compiled else None
+    if theirs is None or optimizer is None or not optimizer.built:
         return
-    ours = {
-        str(i): tuple(v.shape) for i, v in enumerate(model.optimizer.variables)
-    }
+    ours = {str(i): tuple(v.shape) for i, v in enumerate(optimizer.variables)}
     # An optimizer that was never used has only a few scalars in the file; for
     # those Keras warns.
     if theirs != ours and (any(theirs.values()) or not theirs):
         yield (
             f"{len(theirs)} arrays at 'optimizer', where the optimizer "
-            f"{model.optimizer.name!r} has {len(ours)} variables, or variables "
+            f"{optimizer.name!r} has {len(ours)} variables, or variables "
             "of other shapes"
         )
 

@@ -4,15 +4,21 @@ import os
 import pickle
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Self
 
 from keras_jax_ext import _keras
 from keras_jax_ext._disk import atomic
 from keras_jax_ext._inline.declarations import declarations
+from keras_jax_ext._loop.parts import whole
+from keras_jax_ext._loop.writing import write_once
 from keras_jax_ext._saving import files
 from keras_jax_ext.optimizers._optax_optimizer import optax_optimizers
 
 import keras
+
+# The endings of files of weights; the second lists their shards.
+_WEIGHTS = (".weights.h5", ".weights.json")
 
 
 class Saved(_keras.Mixin):
@@ -78,10 +84,12 @@ class Saved(_keras.Mixin):
     ) -> None:
         """As `keras.Model.save`; a model that has no weights yet is refused.
 
-        The old file is there until the new one is whole.
+        The old file is there until the new one is whole. The files of a folder
+        are replaced one after another when all are whole. If several processes
+        share the model, the first writes, and the others wait for it.
 
         Args:
-            filepath: Path of the file.
+            filepath: Path of the file, or of the folder if `zipped=False`.
             overwrite: As Keras.
             zipped: As Keras.
             **kwargs: As Keras.
@@ -92,11 +100,25 @@ class Saved(_keras.Mixin):
         """
         if not _keras.sublayers(self):  # with some, Keras itself warns
             self._check_declared("save")
-        if not atomic.can_replace(filepath, overwrite):
-            self._write_file(filepath, overwrite, zipped, **kwargs)
-            return
-        with atomic.replacing(filepath) as new:
-            self._write_file(new, overwrite, zipped, **kwargs)
+        with whole(self):
+            write_once(
+                filepath,
+                lambda: self._save(filepath, overwrite, zipped, **kwargs),
+            )
+
+    def _save(self, filepath, overwrite, zipped, **kwargs):
+        args = overwrite, zipped
+        if zipped is not None and not zipped:
+            if not _can_hold_files(filepath, overwrite):
+                self._write_file(filepath, *args, **kwargs)
+                return
+            with atomic.replacing_several(filepath, "config.json") as new:
+                self._write_file(new, *args, **kwargs)
+        elif atomic.can_replace(filepath, overwrite):
+            with atomic.replacing(filepath) as new:
+                self._write_file(new, *args, **kwargs)
+        else:
+            self._write_file(filepath, *args, **kwargs)
 
     def _write_file(self, filepath, *args, **kwargs):
         super().save(filepath, *args, **kwargs)
@@ -111,8 +133,9 @@ class Saved(_keras.Mixin):
     ) -> None:
         """As `keras.Model.save_weights`; refused before the first use.
 
-        The old file is there until the new one is whole. A file in shards is
-        written as Keras does.
+        The old file is there until the new one is whole. The files of shards
+        are replaced one after another when all are whole. If several processes
+        share the model, the first writes, and the others wait for it.
 
         Args:
             filepath: Path of the file.
@@ -123,15 +146,29 @@ class Saved(_keras.Mixin):
             ValueError: If the model has no weights yet.
         """
         self._check_declared("save_weights")
-        whole = self.built and max_shard_size is None
-        can = whole and atomic.can_replace(filepath, overwrite)
-        if not (can and os.fspath(filepath).endswith(".weights.h5")):
+        with whole(self):
+            write_once(
+                filepath,
+                lambda: self._save_weights(filepath, overwrite, max_shard_size),
+            )
+
+    def _save_weights(self, filepath, overwrite, max_shard_size):
+        can = self.built and atomic.can_write(filepath, overwrite)
+        path = Path(filepath) if can else None
+        if path is None or not path.name.endswith(_WEIGHTS):
+            # Keras says what is wrong with them, or writes elsewhere.
             super().save_weights(filepath, overwrite, max_shard_size)
-            return
-        # In memory: on a full disk HDF5 would end the process.
-        content = _keras.weights_file(self)
-        with atomic.replacing(filepath) as new:
-            new.write_bytes(content)
+        elif max_shard_size is not None:
+            index = path.with_suffix(".json").name
+            with atomic.replacing_several(path.parent, index) as new:
+                super().save_weights(new / path.name, True, max_shard_size)
+        elif path.suffix == ".h5" and not path.is_dir():
+            # In memory: on a full disk HDF5 would end the process.
+            content = _keras.weights_file(self)
+            with atomic.replacing(path) as new:
+                new.write_bytes(content)
+        else:
+            super().save_weights(filepath, overwrite)
 
     def load_weights(
         self,
@@ -148,13 +185,12 @@ class Saved(_keras.Mixin):
                 have a place in the model. Defaults to `False`.
             **kwargs: As Keras.
         """
-        with files.loading(self, kwargs.get("objects_to_skip")):
+        with files.loading(self, filepath, kwargs.get("objects_to_skip")):
             super().load_weights(filepath, skip_mismatch, **kwargs)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         super().compile_from_config(config)
-        compiled = self.compiled and self.optimizer is not None
-        declarations(self).compiled_from_file = compiled
+        declarations(self).compiled_from_file = self.compiled
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return pickled(self)
@@ -167,6 +203,13 @@ class Saved(_keras.Mixin):
                 f"{type(self).__name__} {self.name!r}, never called. Call it "
                 "on a batch first, or `model.build(input_shape)`."
             )
+
+
+def _can_hold_files(filepath, overwrite):
+    """Whether Keras writes a folder of this name, on this machine."""
+    return atomic.can_write(filepath, overwrite) and not os.fspath(
+        filepath
+    ).endswith(".keras")
 
 
 class _Given(str):

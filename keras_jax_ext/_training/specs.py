@@ -14,6 +14,9 @@ from keras_jax_ext.metrics import Function, Metric, On
 import keras
 
 SPECS = {"loss", "metrics", "weighted_metrics"}
+# What Keras writes for every compiled model. One that lacks the entry of a
+# loss would train without it.
+_WRITTEN = {"optimizer", *SPECS}
 
 
 @keras.saving.register_keras_serializable("keras_jax_ext")
@@ -53,14 +56,37 @@ def from_file(config: dict[str, Any]) -> dict[str, Any]:
         config: Dict, from `get_compile_config()`.
     """
     whole = {"compile_config": config}
-    given = entries.read("a model", whole, "compile_config", _is_dict)
+    given = entries.read("a model", whole, "compile_config", _is_whole_config)
+    entries.check("a `compile_config`", given, _KINDS)
     if isinstance(given.get("loss"), Kept):
         given.update(given["loss"].specs)
     return given
 
 
-def _is_dict(value):
-    return isinstance(value, dict)
+def _is_whole_config(value):
+    return isinstance(value, dict) and value.keys() >= _WRITTEN
+
+
+def _is_spec(value):
+    """Whether a value may be losses or metrics, alone or in a structure.
+
+    A dict of what is left of a serialized object would be losses by output.
+    """
+    if isinstance(value, dict):
+        return "registered_name" not in value and all(
+            map(_is_spec, value.values())
+        )
+    if isinstance(value, list | tuple):
+        return all(map(_is_spec, value))
+    return value is None or isinstance(value, str) or callable(value)
+
+
+_KINDS = {
+    **dict.fromkeys(SPECS, _is_spec),
+    "run_eagerly": entries.is_flag,
+    "auto_scale_loss": entries.is_flag,
+    "jit_compile": lambda value: value == "auto" or entries.is_flag(value),
+}
 
 
 def _is_whole(spec):

@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from keras_jax_ext import _keras, optimizers
+from keras_jax_ext._by_name import entries
 from keras_jax_ext._loop import fit as loop
+from keras_jax_ext._loop.agreement import together
 from keras_jax_ext._loop.fallback import fuses
 from keras_jax_ext._loop.memo import memo
 from keras_jax_ext._loop.modes import PREDICT, TEST, TRAIN, Mode
@@ -158,13 +160,15 @@ class Trainer(_keras.TrainingMode, _keras.BuiltByLosses):
             # Keras warns that only the user knows how.
             super().compile_from_config(config)
             return
-        self.compile(**specs.from_file(config))
+        with entries.telling_damage("The `compile_config` of a model", config):
+            self.compile(**specs.from_file(config))
         if self.optimizer is not None and self.built:
             self.optimizer.build(self.trainable_variables)
 
     # Many steps.
 
     @in_turn
+    @together
     def fit(
         self,
         x: Any = None,
@@ -252,6 +256,7 @@ class Trainer(_keras.TrainingMode, _keras.BuiltByLosses):
             )
 
     @in_turn
+    @together
     def evaluate(
         self,
         x: Any = None,
@@ -308,6 +313,7 @@ class Trainer(_keras.TrainingMode, _keras.BuiltByLosses):
         return logs if return_dict else _keras.in_order(self, logs)
 
     @in_turn
+    @together
     def predict(
         self,
         x: Any,

@@ -1,6 +1,5 @@
 """`BackupAndRestore`: training that was killed goes on, bit for bit."""
 
-import contextlib
 import datetime
 import os
 import signal
@@ -10,11 +9,12 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from keras_jax_ext._disk import archive
+from keras_jax_ext._loop.agreement import Agreement, agreement
 from keras_jax_ext._loop.backup import Snapshot
+from keras_jax_ext._loop.between_epochs import follow
+from keras_jax_ext.callbacks._backup_folder import Folder
 
 import keras
-import numpy as np
 
 # What a process that SIGTERM ends returns to its shell.
 TERMINATED = 128 + signal.SIGTERM
@@ -26,9 +26,9 @@ class BackupAndRestore(keras.callbacks.Callback):
     A script that was killed, and is started again with the same arguments,
     ends with the weights, the optimizer's state, the metrics, the callbacks'
     state and the `History` of one that was not, bit for bit. The data are
-    arrays, or a `PyDataset` whose batches depend on their number alone. The
-    model is one of ours, in its compiled loop: stock models train with
-    `keras.callbacks.BackupAndRestore`.
+    arrays, Grain, or a `PyDataset` whose batches depend on their number, or
+    which has `get_state()` and `set_state(state)`. A stock model, or one that
+    trains in Keras's own loop, is backed up at the end of epochs.
 
     Example:
 
@@ -46,7 +46,9 @@ class BackupAndRestore(keras.callbacks.Callback):
     and dicts, and is given it by `set_state(state)`.
 
     Files are written by a thread while training goes on, each beside the last
-    good one. The two newest stay.
+    good one. The two newest stay. Where several processes share the model, give
+    it to each of them: each keeps its own state in a folder of its own, and all
+    go on from the same step.
 
     Args:
         backup_dir: Path of a folder, for this training alone.
@@ -60,15 +62,15 @@ class BackupAndRestore(keras.callbacks.Callback):
         save_before_preemption: Boolean, whether SIGTERM ends training with a
             backup and exit code 143. Defaults to `False`.
         replay: Boolean, whether to take generators and other sources: the
-            batches that were taken before the interruption are read once more
+            batches of all epochs before the interruption are read once more
             and dropped. Defaults to `False`.
         strict: Boolean, whether a backup that cannot be written is an error.
             If not, it is a warning, and training goes on. Defaults to `False`.
 
     Raises:
         ValueError: If `save_freq` is something else; in `fit`, if the data
-            cannot be read again, or if the backup is of another model or
-            damaged.
+            cannot be read again, if Keras's own loop is to be backed up within
+            epochs, or if the backup is of another model or damaged.
     """
 
     # For the loop: it is given the state.
@@ -99,6 +101,12 @@ class BackupAndRestore(keras.callbacks.Callback):
         self._saved_at = time.monotonic()
         self._writer: threading.Thread | None = None
         self._failure: OSError | None = None
+        # What this process told of, and the others do not know.
+        self._told = ""
+        self._folder = Folder(self.backup_dir, None)
+        self._agreed: Agreement | None = None
+        # The newest backups: that of this process, and that of all.
+        self._good = self._common = 0
         self._term_handler: Any = None
         self._is_terminated = False
 
@@ -126,21 +134,11 @@ class BackupAndRestore(keras.callbacks.Callback):
         self._steps, self._saved_at = 0, time.monotonic()
         self._failure, self._is_terminated = None, False
         self._listen()
-        # A process that was killed leaves what it was writing.
-        for path in self.backup_dir.glob(".*-backup-*.zip"):
-            path.unlink()
-        damaged: list[ValueError] = []
-        for path in reversed(self._files()):
-            try:
-                arrays, document = archive.read(path)
-            except ValueError as error:
-                damaged.append(error)
-                continue
-            self._number = int(path.stem.removeprefix("backup-"))
-            return Snapshot(arrays, document)
-        if damaged:
-            raise damaged[0]
-        return None
+        self._agreed = agreement()
+        self._folder = Folder(self.backup_dir, self._agreed)
+        self._number, snapshot = self._folder.newest()
+        self._good = self._common = self._number
+        return snapshot
 
     def is_due(self, steps: int, at_end: bool) -> bool:
         """Whether to keep a snapshot now.
@@ -149,6 +147,21 @@ class BackupAndRestore(keras.callbacks.Callback):
             steps: Integer, the steps since it was asked last.
             at_end: Boolean, whether an epoch has just ended.
         """
+        due = self._is_due(steps, at_end)
+        if self._agreed is None:
+            return due
+        failure, self._told = self._told, ""
+        mine = [due, self._is_terminated, self._good, failure]
+        every = self._agreed.gather("a backup", mine)
+        dues, terminated, good, failures = zip(*every, strict=True)
+        self._is_terminated = any(terminated)
+        self._common = min(good)
+        elsewhere = next(filter(None, failures), "")
+        if elsewhere and not failure:
+            self._tell(OSError(elsewhere))
+        return any(dues)
+
+    def _is_due(self, steps, at_end):
         self._steps += steps
         if self._is_terminated:
             return True
@@ -173,9 +186,10 @@ class BackupAndRestore(keras.callbacks.Callback):
         self._wait()
         self._steps, self._saved_at = 0, time.monotonic()
         self._number += 1
-        path = self.backup_dir / f"backup-{self._number:08}.zip"
         self._writer = threading.Thread(
-            target=self._write, args=(path, snapshot), name="BackupAndRestore"
+            target=self._write,
+            args=(self._number, self._common, snapshot),
+            name="BackupAndRestore",
         )
         self._writer.start()
         if self._is_terminated:
@@ -192,31 +206,34 @@ class BackupAndRestore(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         del logs
-        if not self._is_asked:
+        if self._is_asked:
+            return
+        between = self.save_freq in ("epoch", False)
+        if not between or self.save_before_preemption or self.replay:
             raise ValueError(
-                "This callback keeps the state of the compiled loop. Received: "
-                f"{type(self.model).__name__}, which trains in Keras's own. "
-                "Use `keras.callbacks.BackupAndRestore` there."
+                "Keras's own loop is backed up between two epochs, with data "
+                "that need not be read once more. Received: "
+                f"{type(self.model).__name__}, which trains in it, with "
+                f"save_freq={self.save_freq!r}, save_before_preemption="
+                f"{self.save_before_preemption} and replay={self.replay}. "
+                "Leave them out, or train a `kje.Model` in its compiled loop."
             )
+        follow(self, self.model)
 
     def on_train_end(self, logs: Any = None) -> None:
         del logs
+        self.end()
         if self.delete_checkpoint:
-            for path in self._files():
-                path.unlink()
-            with contextlib.suppress(OSError):
-                self.backup_dir.rmdir()
+            if self._agreed is not None:
+                # A process that has not ended may need the others' backups.
+                self._agreed.gather("the end of backups", None)
+            self._folder.delete()
 
-    def _files(self):
-        return sorted(self.backup_dir.glob("backup-*.zip"))
-
-    def _write(self, path, snapshot):
+    def _write(self, number, common, snapshot):
         try:
-            self.backup_dir.mkdir(parents=True, exist_ok=True)
-            arrays = {k: np.asarray(v) for k, v in snapshot.arrays.items()}
-            archive.write(path, arrays, snapshot.document)
-            for old in self._files()[:-2]:
-                old.unlink()
+            self._folder.write(number, snapshot)
+            self._folder.forget(common)
+            self._good = number
         except OSError as error:
             self._failure = error
 
@@ -228,8 +245,11 @@ class BackupAndRestore(keras.callbacks.Callback):
 
     def _tell_failure(self):
         failure, self._failure = self._failure, None
-        if failure is None:
-            return
+        if failure is not None:
+            self._told = str(failure)
+            self._tell(failure)
+
+    def _tell(self, failure):
         if self.strict:
             raise failure
         warnings.warn(

@@ -4,6 +4,7 @@ import functools
 from typing import Any
 
 from keras_jax_ext import optimizers
+from keras_jax_ext._loop.callback_states import set_state_of, state_of
 from keras_jax_ext._loop.watching import acts_on_epochs
 
 import keras
@@ -70,6 +71,18 @@ class EvaluationWeights(keras.callbacks.Callback):
         """Pass the model to the callback."""
         super().set_model(model)
         self.callback.set_model(model)
+
+    def get_state(self) -> Any:
+        """The state of the callback, for a process that goes on."""
+        return state_of(self.callback)
+
+    def set_state(self, state: Any) -> None:
+        """Give the callback its state.
+
+        Args:
+            state: From `get_state`.
+        """
+        set_state_of(self.callback, state)
 
     def _show(self, hook, *args, **kwargs):
         model = self.model

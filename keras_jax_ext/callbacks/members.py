@@ -88,6 +88,21 @@ class MemberEarlyStopping(keras.callbacks.Callback):
         self.best: np.ndarray | None = None
         self.best_weights: list[Any] | None = None
 
+    def get_state(self) -> dict[str, Any]:
+        """What is known between two epochs, for a process that goes on."""
+        known = {name: getattr(self, name) for name in _KNOWN}
+        return {**known, "active": self.model.active}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on as another process would.
+
+        Args:
+            state: Dict, from `get_state`.
+        """
+        for name in _KNOWN:
+            setattr(self, name, state[name])
+        self.model.active = state["active"]
+
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Stop the members that have waited long enough."""
         model = self.model
@@ -151,6 +166,9 @@ class MemberEarlyStopping(keras.callbacks.Callback):
         ):
             variable.assign(value)
         self.model.history.final[self.monitor] = self.best
+
+
+_KNOWN = ("wait", "stopped_epoch", "best_epoch", "best", "best_weights")
 
 
 def _where(mask, new, old):

@@ -196,6 +196,18 @@ class TensorBoard(keras.callbacks.Callback):
         self._phase = "train"
         self._training = True
 
+    def get_state(self) -> dict[str, Any]:
+        """The batches of this training, for a process that goes on."""
+        return {"batch": self._batch}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on counting where another process was.
+
+        Args:
+            state: Dict, from `get_state`.
+        """
+        self._batch = state["batch"]
+
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Close the files, and receive no more summaries."""
         self._training = False

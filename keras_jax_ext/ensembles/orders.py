@@ -36,6 +36,23 @@ class MemberOrders:
         orders = [random.permutation(rows) for random in self._randoms]
         return np.stack(orders, axis=1).astype("int32")
 
+    def get_state(self) -> dict[str, Any]:
+        """The random streams, for a process that goes on."""
+        return {
+            "drawn_to_build": self._drawn_to_build,
+            "streams": [each.get_state() for each in self._randoms],
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on as another process's orders would.
+
+        Args:
+            state: Dict, from `get_state`.
+        """
+        self._drawn_to_build = state["drawn_to_build"]
+        for random, stream in zip(self._randoms, state["streams"], strict=True):
+            random.set_state(stream)
+
 
 def _random(alone):
     random = np.random.RandomState()

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from keras_jax_ext import _keras
+from keras_jax_ext._by_name import entries
 from keras_jax_ext._optax import extra
 from keras_jax_ext._optax.bridge import Bridge
 from keras_jax_ext._optax.transformation import Transformation
@@ -12,18 +13,19 @@ from keras_jax_ext.optimizers._source import Source, from_file
 
 import keras
 
-# Keras's arguments, which a config keeps under their own names.
-_KEPT = (
-    "name",
-    "clipnorm",
-    "clipvalue",
-    "global_clipnorm",
-    "use_ema",
-    "ema_momentum",
-    "ema_overwrite_frequency",
-    "loss_scale_factor",
-    "gradient_accumulation_steps",
-)
+# Keras's arguments, which a config keeps under their own names, and what they
+# may be.
+_KINDS = {
+    "name": entries.or_none(entries.is_text),
+    "clipnorm": entries.or_none(entries.is_number),
+    "clipvalue": entries.or_none(entries.is_number),
+    "global_clipnorm": entries.or_none(entries.is_number),
+    "use_ema": entries.is_flag,
+    "ema_momentum": entries.is_number,
+    "ema_overwrite_frequency": entries.or_none(entries.is_whole),
+    "loss_scale_factor": entries.or_none(entries.is_number),
+    "gradient_accumulation_steps": entries.or_none(entries.is_whole),
+}
 
 
 @keras.saving.register_keras_serializable("keras_jax_ext")
@@ -183,7 +185,7 @@ class OptaxOptimizer(_keras.UpdatesAtOnce):
         A transformation made by optax itself is a closure, which no file can
         hold; make it with `from keras_jax_ext import optax`.
         """
-        config = {name: getattr(self, name) for name in _KEPT}
+        config = {name: getattr(self, name) for name in _KINDS}
         config |= {"learning_rate": None, **self._source.get_config()}
         if isinstance(config["learning_rate"], float):
             config["learning_rate"] = float(self.learning_rate)
@@ -202,6 +204,7 @@ class OptaxOptimizer(_keras.UpdatesAtOnce):
             custom_objects: Dict that may hold `"optax_tx"`, a transformation
                 for a file that could not keep it. Defaults to `None`.
         """
+        entries.check("an OptaxOptimizer", config, _KINDS)
         optimizer = cls(**from_file(dict(config), custom_objects))
         # The file of an extended model is read as a stock model. Its state is
         # built before the user calls `kje.extend`, which gives the loss.

@@ -4,6 +4,7 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
+from keras_jax_ext._by_name import entries
 from keras_jax_ext._optax.parameters import Parameters
 from keras_jax_ext.optimizers._get import get
 
@@ -195,9 +196,10 @@ class PerExample(keras.optimizers.Optimizer):
             config: Dict, from `get_config`.
             custom_objects: As in `keras.models.load_model`.
         """
-        inner = keras.saving.deserialize_keras_object(
-            config["optimizer"], custom_objects=custom_objects
-        )
+        with entries.telling_damage("A `PerExample`", config):
+            inner = keras.saving.deserialize_keras_object(
+                config["optimizer"], custom_objects=custom_objects
+            )
         return cls(**{**config, "optimizer": inner})
 
 

@@ -208,7 +208,7 @@ def _arguments(config):
         isinstance(p, (list, tuple)) and len(p) == 2 and isinstance(p[0], str)
         for p in pairs
     )
-    if not fits:
+    if not fits or len(dict(pairs)) != len(pairs):
         raise ValueError(
             "The arguments of a saved optax transformation are a dict by "
             f"name. Received: arguments={config}."

@@ -2,6 +2,8 @@
 
 python killed.py FOLDER SAVE_FREQ: goes on from FOLDER/backup, tells each epoch,
 and writes FOLDER/result.npz. SAVE_FREQ is "epoch", a number of steps, or "1s".
+FOLDER/steps holds the steps that were taken, also when the process is killed.
+`benchmarks/kills.py` runs it too.
 """
 
 import datetime
@@ -17,6 +19,7 @@ import numpy as np
 import optax
 
 EPOCHS = 40
+STEPS = 18  # of an epoch
 
 
 class Net(kje.Model):
@@ -45,6 +48,31 @@ class Counts(keras.callbacks.Callback):
         self.drawn = state["drawn"]
 
 
+class Tells(keras.callbacks.Callback):
+    """Writes how many steps were taken where a killed process leaves it."""
+
+    # It brings no execution to one step.
+    async_safe = True
+
+    def __init__(self, path):
+        super().__init__()
+        self.taken = np.memmap(path, "int64", "w+", shape=(1,))
+        self.epoch = 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.taken[0] = self.epoch * STEPS + batch + 1
+
+
+def steps_told(folder):
+    """The steps that a process had taken when it was killed."""
+    path = folder / "steps"
+    told = np.fromfile(path, "int64") if path.exists() else []
+    return int(told[0]) if len(told) else 0
+
+
 def transformation(learning_rate):
     decay = optax.cosine_decay_schedule(1.0, 4000)
     return optax.chain(
@@ -54,7 +82,7 @@ def transformation(learning_rate):
     )
 
 
-def train(folder, save_freq):
+def train(folder, save_freq, epochs=EPOCHS, **options):
     keras.utils.set_random_seed(0)
     x = np.random.normal(size=(700, 6)).astype("float32")
     y = x[:, :1] * x[:, 1:2]
@@ -63,21 +91,23 @@ def train(folder, save_freq):
         kje.optimizers.OptaxOptimizer(transformation, learning_rate=1e-2),
         "mse",
         metrics=["mae"],
+        **options,
     )
     counts = Counts()
     callbacks = [
         keras.callbacks.EarlyStopping(
-            patience=EPOCHS - 10, restore_best_weights=True
+            patience=epochs - 10, restore_best_weights=True
         ),
         kje.callbacks.BackupAndRestore(folder / "backup", save_freq),
         keras.callbacks.ReduceLROnPlateau(patience=3, factor=0.9),
         keras.callbacks.CSVLogger(folder / f"{save_freq}.csv"),
         counts,
+        Tells(folder / "steps"),
     ]
     history = model.fit(
         x,
         y,
-        epochs=EPOCHS,
+        epochs=epochs,
         validation_split=0.2,
         verbose=0,
         callbacks=callbacks,
@@ -99,10 +129,12 @@ def result(folder):
         return {name: held[name].tobytes() for name in held.files}
 
 
+def frequency(text):
+    """A `save_freq` from its text."""
+    if text == "1s":
+        return datetime.timedelta(seconds=1)
+    return text if text == "epoch" else int(text)
+
+
 if __name__ == "__main__":
-    given = sys.argv[2]
-    if given == "1s":
-        given = datetime.timedelta(seconds=1)
-    elif given != "epoch":
-        given = int(given)
-    train(Path(sys.argv[1]), given)
+    train(Path(sys.argv[1]), frequency(sys.argv[2]))

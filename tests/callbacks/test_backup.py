@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import keras_jax_ext as kje
+from keras_jax_ext._disk import archive
 from keras_jax_ext._loop.memo import memo
 
 import keras
@@ -143,7 +144,7 @@ def test_it_goes_on_between_epochs_and_within(save_freq, die, tmp_path):
 def test_it_goes_on_where_an_epoch_is_no_pass(steps, epochs, tmp_path):
     options = {"steps_per_epoch": steps, "epochs": epochs}
     if epochs * steps > 12:
-        options["data"] = (keras_dataset(),)
+        options["data"] = (Numbered(60),)
     model = make()
     expected = state(model, fit(model, Die(None), **options))
     found = resumed(tmp_path, Die(1, 3), EACH, **options)
@@ -166,44 +167,216 @@ def test_it_goes_on_within_points(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train(backup(tmp_path, EACH), Die(2, 9))
     assert_same(state(*train(backup(tmp_path, EACH), Die(None))), expected)
-    with pytest.raises(ValueError, match=r"read in another way"):
-        train(backup(tmp_path), resample=lambda epoch: {})
 
 
-def test_an_ensemble_goes_on(tmp_path):
-    def train(*callbacks, **options):
+def test_it_goes_on_within_points_that_are_resampled(tmp_path):
+    def train(*callbacks):
+        model = make()
+        model.compile("adam", lambda x, apply: apply(x["a"]) ** 2)
+        own = np.random.default_rng(3)
+
+        def resample(epoch):
+            rows = own.integers(0, len(X), 20) + np.random.randint(2)
+            return {"a": X[rows % len(X)]}
+
+        points = kje.Points(a=X[:20], steps=9, resample=resample)
+        given = {"data": (points,), "batch_size": None, "shuffle": False}
+        return model, fit(model, *callbacks, **given)
+
+    with pytest.raises(ValueError, match=r"`Points` that are.*replay=True"):
+        train(backup(tmp_path))
+    expected = state(*train(Die(None)))
+    for die in (Die(1), Die(2, 4)):
+        kept = [backup(tmp_path, EACH, replay=True) for _ in range(2)]
+        with pytest.raises(KeyboardInterrupt):
+            train(kept[0], die)
+        assert_same(state(*train(kept[1], Die(None))), expected)
+
+
+class DieBetween(keras.callbacks.Callback):
+    """Ends training where a kill would, and does not act on batches."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("shuffle", "die"), [(True, Die(1, 5)), ("member", DieBetween())]
+)
+def test_an_ensemble_goes_on(shuffle, die, tmp_path):
+    def train(*callbacks):
         keras.utils.set_random_seed(5)
         ensemble = kje.Ensemble(lambda: make(), 3)
-        ensemble.compile("adam", "mse")
-        return ensemble, fit(ensemble, *callbacks, **options)
+        ensemble.compile("adam", "mse", steps_per_execution=3)
+        return ensemble, fit(ensemble, *callbacks, shuffle=shuffle)
 
-    ensemble, history = train(Die(None))
+    idle = keras.callbacks.LambdaCallback()
+    ensemble, history = train(idle)
     with pytest.raises(KeyboardInterrupt):
-        train(backup(tmp_path, EACH), Die(1, 5))
-    again, found = train(backup(tmp_path, EACH), Die(None))
+        train(backup(tmp_path, EACH), die)
+    again, found = train(backup(tmp_path, EACH), idle)
     assert_same(state(again, found), state(ensemble, history))
     for name, values in history.members.items():
         np.testing.assert_array_equal(found.members[name], values)
-    with pytest.raises(ValueError, match=r"read in another way"):
-        train(backup(tmp_path), shuffle="member")
 
 
-def test_a_dataset_that_threads_read_ahead_is_refused(tmp_path):
-    data = (keras_dataset(workers=2),)
-    with pytest.raises(ValueError, match=r"one worker; other sources begin"):
-        fit(make(), backup(tmp_path), data=data, batch_size=None)
+class Numbered(keras.utils.PyDataset):
+    """Batches that depend on their number; the last is smaller."""
+
+    def __init__(self, batches=12, **options):
+        super().__init__(**options)
+        self.batches, self.asked = batches, []
+
+    def __len__(self):
+        return self.batches
+
+    def __getitem__(self, i):
+        self.asked.append(i)
+        size = 8 if i < self.batches - 1 else 3
+        rows = np.random.default_rng(i).integers(0, len(X), size)
+        return X[rows], Y[rows]
 
 
-def keras_dataset(workers=1):
-    class Data(keras.utils.PyDataset):
-        def __len__(self):
-            return 60
+class Own(Numbered):
+    """Batches in an order of its own, of rows that it draws."""
 
+    def __init__(self):
+        super().__init__()
+        self.random, self.order = np.random.RandomState(3), np.arange(12)
+
+    def on_epoch_end(self):
+        self.random.shuffle(self.order)
+
+    def __getitem__(self, i):
+        i = self.order[i]
+        rows = self.random.randint(0, len(X), 8 if i < 11 else 3)
+        return X[rows] + np.random.uniform(), Y[rows]
+
+
+class Offered(Own):
+    def get_state(self):
+        return {"random": self.random.get_state(), "order": self.order}
+
+    def set_state(self, state):
+        self.random.set_state(state["random"])
+        self.order = state["order"]
+
+
+def grain_rows():
+    grain = pytest.importorskip("grain")
+    return grain.MapDataset.source(list(zip(X, Y, strict=True)))
+
+
+def map_dataset():
+    return grain_rows().seed(5).shuffle().repeat(3).batch(8)
+
+
+def iter_dataset():
+    experimental = pytest.importorskip("grain.experimental")
+    rows = grain_rows().repeat(2).to_iter_dataset()
+    shuffled = experimental.WindowShuffleIterDataset
+    return shuffled(rows, window_size=16, seed=2).batch(8)
+
+
+def loader():
+    grain = pytest.importorskip("grain")
+    sampler = grain.samplers.IndexSampler(
+        len(X),
+        shard_options=grain.sharding.NoSharding(),
+        shuffle=True,
+        num_epochs=9,
+        seed=0,
+    )
+    return grain.DataLoader(
+        data_source=list(zip(X, Y, strict=True)),
+        sampler=sampler,
+        operations=[grain.transforms.Batch(8)],
+    )
+
+
+def steps_kept(folder, steps):
+    """The steps of the newest backup, of epochs of some steps."""
+    _, document = archive.read(max(folder.iterdir()))
+    return document["epoch"] * steps + document["step"]
+
+
+# Grain says no length: Keras learns it from the first pass.
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+@pytest.mark.parametrize(
+    ("source", "options"),
+    [
+        (Numbered, {}),
+        (lambda: Numbered(60), {"steps_per_epoch": 7}),
+        (Offered, {}),
+        (map_dataset, {"steps_per_epoch": 8, "shuffle": False}),
+        (iter_dataset, {"shuffle": False}),
+        (loader, {"steps_per_epoch": 9, "shuffle": False}),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_other_sources_go_on_where_they_were(source, options, tmp_path):
+    given = {"batch_size": None, **options}
+
+    def train(*callbacks, data):
+        model = make()
+        return model, fit(model, *callbacks, data=(data,), **given)
+
+    expected = state(*train(Die(None), data=source()))
+    for at in (Die(2), Die(2, 5)):
+        with pytest.raises(KeyboardInterrupt):
+            train(backup(tmp_path, EACH), at, data=source())
+        np.random.seed(7)  # as in another process
+        random.seed(7)
+        data, taken = source(), steps_kept(tmp_path / "b", 12)
+        found = train(backup(tmp_path, EACH), Die(None), data=data)
+        assert_same(state(*found), expected)
+        if source is Numbered:  # the first builds, and none is read again
+            assert len(data.asked) == 1 + 48 - taken
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (lambda: (Numbered(workers=2),), r"a PyDataset of 2 workers.*these\.$"),
+        (
+            lambda: (Own(),),
+            r"the PyDataset Own, which has its own on_epoch_end",
+        ),
+    ],
+)
+def test_data_that_begin_again_are_refused(data, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        fit(make(), backup(tmp_path), data=data(), batch_size=None)
+
+
+def test_validation_data_that_begin_again_are_refused(tmp_path):
+    batches = ((X[:8], Y[:8]) for _ in range(99))
+    for data, message in [
+        (batches, r"a generator as validation data"),
+        (Own(), r"the PyDataset Own, which.*as validation data"),
+    ]:
+        given = {"validation_data": data, "validation_steps": 2}
+        with pytest.raises(ValueError, match=message):
+            fit(make(), backup(tmp_path), **given)
+
+
+def test_every_pass_is_read_again_where_that_is_asked_for(tmp_path):
+    class Shuffled(Own):
         def __getitem__(self, i):
-            rows = np.random.default_rng(i).integers(0, len(X), 8)
-            return X[rows], Y[rows]
+            return Numbered.__getitem__(self, self.order[i])
 
-    return Data(workers=workers)
+    def train(*callbacks):
+        model = make()
+        given = {"data": (Shuffled(),), "batch_size": None, "shuffle": False}
+        return model, fit(model, *callbacks, **given)
+
+    expected = state(*train(Die(None)))
+    for die in (Die(2), Die(2, 5)):
+        kept = [backup(tmp_path, EACH, replay=True) for _ in range(2)]
+        with pytest.raises(KeyboardInterrupt):
+            train(kept[0], die)
+        assert_same(state(*train(kept[1], Die(None))), expected)
 
 
 def test_a_generator_is_read_again_where_that_is_asked_for(tmp_path):
@@ -323,11 +496,57 @@ def test_sigterm_saves_and_ends_with_143(unkilled, tmp_path):
     assert finished(folder, "10000000", script) == unkilled
 
 
-def test_stock_models_and_loops_are_told(tmp_path):
-    with pytest.raises(ValueError, match=r"compiled loop.*Functional, which"):
-        fit(make(keras.Model), backup(tmp_path))
-    with pytest.raises(ValueError, match=r"which trains in Keras's own"):
-        fit(make(run_eagerly=True), backup(tmp_path))
+@pytest.mark.parametrize(
+    ("cls", "options"),
+    [(keras.Model, {}), (kje.Model, {"jit_compile": False})],
+    ids=["stock", "ours"],
+)
+@pytest.mark.parametrize("source", [None, Offered])
+def test_keras_s_own_loop_goes_on_between_epochs(
+    cls, options, source, tmp_path
+):
+    def train(*callbacks):
+        model = make(cls, **options)
+        # It knows by now that less is better, and has turned `min_delta`.
+        slower = keras.callbacks.ReduceLROnPlateau(
+            monitor="loss", patience=1, factor=0.5, min_delta=1
+        )
+        given = {"validation_split": 0.2}
+        if source:
+            given = {"data": (source(),), "batch_size": None}
+        return model, fit(model, *callbacks, slower, **given)
+
+    expected = state(*train(Die(None)))
+    with pytest.raises(KeyboardInterrupt):
+        train(backup(tmp_path), Die(2, 3))
+    np.random.seed(7)  # as in another process
+    random.seed(7)
+    model, history = train(backup(tmp_path), Die(None))
+    assert_same(state(model, history), expected)
+    assert not (tmp_path / "b").exists()
+    # Keras would begin at the epoch that a backup was of.
+    assert fit(model, Die(None), epochs=1).epoch == [0]
+
+
+def test_keras_s_own_loop_says_what_it_cannot(tmp_path):
+    for options in (
+        {"save_freq": 40},
+        {"save_freq": EACH},
+        {"save_before_preemption": True},
+        {"replay": True},
+    ):
+        with pytest.raises(ValueError, match=r"backed up between two epochs"):
+            fit(make(keras.Model), backup(tmp_path, **options))
+    with pytest.raises(ValueError, match=r"epochs of 5 steps, which are no"):
+        fit(make(run_eagerly=True), backup(tmp_path), steps_per_epoch=5)
+    batches = ((X[:8], Y[:8]) for _ in range(99))
+    given = {"batch_size": None, "shuffle": False, "steps_per_epoch": 5}
+    with pytest.raises(ValueError, match=r"again. Received: a Generator"):
+        fit(make(keras.Model), backup(tmp_path), data=(batches,), **given)
+    callback = backup(tmp_path)
+    callback.set_model(make())
+    with pytest.raises(ValueError, match=r"whose `fit` is another one"):
+        callback.on_train_begin()
 
 
 @pytest.mark.parametrize("save_freq", [0, -1, True, 1.5, "batch", None])

@@ -44,3 +44,53 @@ def test_weights_stay_where_the_layout_puts_them(found, data):
         shards = found[kind][data]["shards"]
         assert [shards[i] for i in kernels] == [[4, columns]] * 3
     assert found["one_device"][data]["devices"] == 1
+
+
+@pytest.mark.parametrize("kind", ["data_parallel", "model_parallel"])
+def test_inline_layers_whole_output_losses_and_optax_are_shared(found, kind):
+    ours, expected = found[kind]["pair"], found["one_device"]["pair"]
+    assert ours["devices"] == 8
+    assert_same(ours["history"].values(), expected["history"].values())
+    assert_same(ours["weights"], expected["weights"])
+
+
+@pytest.mark.parametrize("model", ["from_arrays", "pair"])
+def test_a_device_holds_its_share_of_the_optimizer(found, model):
+    whole = found["one_device"][model]["all_bytes"]
+    assert found["data_parallel"][model]["bytes"] == whole
+    # Half of two moments of a kernel of 4 x 8.
+    assert found["model_parallel"][model]["bytes"] == whole - 4 * 8 * 4
+
+
+@pytest.mark.parametrize("kind", ["data_parallel", "model_parallel"])
+def test_a_device_needs_its_share_and_gradients_of_it(found, kind):
+    memory, one = found[kind]["memory"], found["one_device"]["memory"]
+    half = kind == "model_parallel"
+    assert memory["state"] < one["state"] * (0.51 if half else 1.01)
+    # The state is given away, and the rest are the rows.
+    assert memory["aliased"] >= memory["state"]
+    assert memory["arguments"] < memory["state"] + 32 * 512 * 4 + 2000
+    # Weights and two moments of them are the state: two gradients beside it.
+    assert memory["temporary"] < memory["state"] * 2 / 3 * 1.05
+
+
+def test_no_device_ever_holds_a_whole_weight(found):
+    most, share = found["largest"]
+    assert most == share
+
+
+@pytest.mark.parametrize("kind", ["data_parallel", "model_parallel"])
+def test_training_on_many_devices_goes_on_bit_for_bit(found, kind):
+    assert found["resumed"][kind]
+
+
+@pytest.mark.parametrize(
+    ("name", "devices"), [("one", 1), ("four", 4), ("eight", 8)]
+)
+def test_files_of_eight_devices_load_on_others(found, name, devices):
+    loaded = found["loaded"][name]
+    assert loaded == {"same": [True] * 3, "devices": devices}
+
+
+def test_a_summary_of_a_model_that_devices_share(found):
+    assert "wide (Dense)" in found["summary"]

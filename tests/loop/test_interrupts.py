@@ -1,7 +1,9 @@
 """Ctrl-C at any moment ends fit soon, with the weights of whole steps."""
 
 import signal
+import sys
 import time
+import weakref
 
 from keras_jax_ext import _keras
 from keras_jax_ext._loop.interrupts import Interrupts
@@ -39,6 +41,60 @@ def test_an_interrupt_that_keras_would_swallow_comes_again():
     finally:
         signal.signal(signal.SIGINT, before)
     assert time.monotonic() - start < 10
+
+
+class Deleted:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+
+class Referred:
+    """Something that is deleted while a weak reference looks."""
+
+
+def drop_reference():
+    held = Referred()
+    reference = weakref.ref(held, lambda _: signal.raise_signal(signal.SIGINT))
+    del held
+    return reference
+
+
+DROPPING = {"__del__": Deleted, "weak reference": drop_reference}
+
+
+@pytest.mark.parametrize("where", DROPPING)
+def test_an_interrupt_that_python_drops_comes_again(where):
+    hook, sent = sys.unraisablehook, []
+    # A process started in the background ignores the signal.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    start = time.monotonic()
+
+    def train():
+        with Interrupts():
+            DROPPING[where]()
+            sent.append(1)
+            time.sleep(20)
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert sent
+    assert time.monotonic() - start < 10
+    assert sys.unraisablehook is hook
+
+
+def test_what_else_python_drops_is_told_as_before(monkeypatch):
+    class Broken:
+        def __del__(self):
+            raise ArithmeticError("mine")
+
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda u: told.append(str(u[1])))
+    with Interrupts():
+        Broken()
+    assert told == ["mine"]
 
 
 def test_a_handler_that_is_set_within_stays():

@@ -2,6 +2,8 @@
 
 import gc
 import os
+import threading
+from pathlib import Path
 
 import keras_jax_ext as kje
 from keras_jax_ext._loop import device
@@ -97,7 +99,7 @@ class Device:
 )
 def test_data_take_their_share_of_what_is_free(limit, used, fits, monkeypatch):
     gpu = Device(bytes_limit=limit, bytes_in_use=used)
-    monkeypatch.setattr(jax, "devices", lambda: [gpu])
+    monkeypatch.setattr(jax, "local_devices", lambda: [gpu])
     assert device.fits(np.zeros(100, "float32"), 0.5) is fits
     there = jax.numpy.zeros(10)
     monkeypatch.setattr(gpu, "stats", {"bytes_limit": 10})
@@ -129,3 +131,47 @@ def test_arrays_train_where_the_system_does_not_say_its_memory(
     monkeypatch.setattr(device, "LIMITS", ())
     assert device.host_memory() == float("inf")
     make().fit(X, Y, verbose=0)
+
+
+def held():
+    """What the process holds: arrays, programs, threads, files, objects."""
+    gc.collect()
+    handles = Path("/proc/self/fd")
+    return (
+        len(jax.live_arrays()),
+        len(jax.devices()[0].client.live_executables()),
+        threading.active_count(),
+        len(os.listdir(handles)) if handles.exists() else 0,
+        len(gc.get_objects()),
+    )
+
+
+def test_executions_leave_nothing():
+    model, counts = make(), []
+    model.compile("adam", "mse", steps_per_execution=1)
+
+    class Count(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            counts.append(held())
+
+    x, y = X[:1000], Y[:1000]
+    model.fit(x, y, batch_size=1, epochs=5, verbose=0, callbacks=[Count()])
+    first, last = counts[1], counts[-1]
+    assert last[:4] == first[:4]
+    # The History has a number more for each epoch, which is no object.
+    assert last[4] - first[4] < 50
+
+
+def test_models_that_are_deleted_leave_nothing():
+    counts = []
+    for _ in range(9):
+        model = make()
+        model.fit(X[:64], Y[:64], verbose=0)
+        model.evaluate(X[:64], Y[:64], verbose=0)
+        model.predict(X[:64], verbose=0)
+        del model
+        counts.append(held())
+    first, last = counts[2], counts[-1]
+    assert last[:4] == first[:4]
+    # JAX keeps two dead references to each jitted function, stock's too.
+    assert (last[4] - first[4]) / 6 < 10

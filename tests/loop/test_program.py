@@ -35,7 +35,7 @@ def by_hand(batches):
 
 
 def program(**options):
-    return Program(step, place=lambda batch: batch, **options)
+    return Program(step, place=lambda batch, lead=0: batch, **options)
 
 
 def zeros():
@@ -107,7 +107,7 @@ def test_one_program_serves_any_number_of_steps():
         traces.append(batch.shape)
         return step(state, batch)
 
-    run = Program(counting, place=lambda batch: batch)
+    run = Program(counting, place=lambda batch, lead=0: batch)
     stacked = Stacked(jnp.asarray(DATA[:20].reshape(4, 5, 2)))
     for steps in (1, 2, 4, 3):
         run(zeros(), Span(stacked, 0, steps))
@@ -126,7 +126,7 @@ def test_a_method_is_traced_anew_for_a_new_program():
         return float(state[0][0])
 
     def new():
-        held.append(Program(model.step, place=lambda batch: batch))
+        held.append(Program(model.step, place=lambda batch, lead=0: batch))
         return held[-1]
 
     model, held = Model(), []
@@ -147,14 +147,14 @@ def test_a_program_that_calls_python_keeps_the_state():
         return step(state, batch)
 
     state = zeros()
-    run = Program(calling, place=lambda batch: batch)
+    run = Program(calling, place=lambda batch, lead=0: batch)
     run(state, Span(Single(DATA[:5]), 0, 1))
     assert run.can_fail
     np.testing.assert_array_equal(state[0], [0, 0])
 
 
 def test_a_step_that_drops_state_is_an_error():
-    run = Program(lambda s, b: ({}, []), place=lambda batch: batch)
+    run = Program(lambda s, b: ({}, []), place=lambda batch, lead=0: batch)
     with pytest.raises(ValueError, match="as many state arrays"):
         run(zeros(), Span(Single(DATA[:5]), 0, 1))
 

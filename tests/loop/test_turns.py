@@ -1,8 +1,10 @@
 """One thread runs a model at a time; the others wait, or are told."""
 
+import contextlib
 import copy
 import pickle
 import threading
+import time
 
 import keras_jax_ext as kje
 
@@ -104,3 +106,34 @@ def test_a_model_that_has_run_is_copied_and_pickled():
     model.fit(X, Y, verbose=0)
     for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         other.fit(X, Y, verbose=0)
+
+
+def test_one_that_predicts_in_a_loop_does_not_keep_out_the_others():
+    model, errors, ended = make(), [], []
+    model.predict(X, verbose=0)
+
+    def predict():
+        while not ended:
+            with contextlib.suppress(RuntimeError):  # it trains
+                model.predict(X, verbose=0)
+                counts.append(1)
+
+    counts = []
+    thread = in_thread(predict, errors)
+    while not counts:
+        time.sleep(0.001)
+    before = len(counts)
+    waited = []
+
+    class Begin(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            waited.append(len(counts) - before)
+
+    try:
+        model.fit(X, Y, verbose=0, callbacks=[Begin()])
+    finally:
+        ended.append(1)
+        thread.join()
+    assert errors == []
+    # The one that ran, and one that may have begun before `fit` asked.
+    assert waited[0] <= 3

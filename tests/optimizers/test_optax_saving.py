@@ -240,8 +240,8 @@ def test_training_goes_on_from_a_backup(tmp_path):
 )
 def test_a_file_cannot_have_anything_else_called(config):
     """At any depth, beside what is allowed."""
-    clip = {"call": {"optax": "clip"}, "args": [1.0]}
-    deep = {"call": {"optax": "chain"}, "args": [clip, config]}
+    clip = {"call": {"optax": "clip"}, "args": [1.0], "kwargs": {}}
+    deep = {"call": {"optax": "chain"}, "args": [clip, config], "kwargs": {}}
     for each in (config, [config], {"tuple": [config]}, deep):
         with pytest.raises(ValueError, match="from public names of optax"):
             saving.decode(each)

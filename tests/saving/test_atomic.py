@@ -179,3 +179,66 @@ def test_a_checkpoint_is_written_so(tmp_path, monkeypatch):
         made.fit(x, y, verbose=0, callbacks=[saver])
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["best.keras"]
+
+
+def save_folder(made, folder):
+    made.save(folder / "model", zipped=False)
+
+
+def save_shards(made, folder):
+    made.save_weights(folder / "a.weights.json", max_shard_size=1e-7)
+
+
+READ = {
+    "folder": lambda _, folder: keras.saving.load_model(folder / "model"),
+    "shards": lambda made, f: made.load_weights(f / "a.weights.json"),
+}
+SEVERAL = {"folder": save_folder, "shards": save_shards}
+
+
+def tree(folder):
+    return {
+        path.relative_to(folder): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("kind", SEVERAL)
+def test_a_failure_leaves_several_files_as_they_were(
+    kind, tmp_path, monkeypatch
+):
+    made = model()
+    SEVERAL[kind](made, tmp_path)
+    before = tree(tmp_path)
+    assert len(before) >= 2
+    made.weights[0].assign(made.weights[0] + 1)
+    monkeypatch.setattr(Failing, "fails", True)
+    with pytest.raises(RuntimeError, match="no more"):
+        SEVERAL[kind](made, tmp_path)
+    assert tree(tmp_path) == before
+    monkeypatch.setattr(Failing, "fails", False)
+    SEVERAL[kind](made, tmp_path)
+    assert tree(tmp_path).keys() == before.keys()
+    assert tree(tmp_path) != before
+
+
+@pytest.mark.parametrize("kind", SEVERAL)
+def test_what_is_stopped_between_several_files_is_not_read(
+    kind, tmp_path, monkeypatch
+):
+    made = model()
+    SEVERAL[kind](made, tmp_path)
+    replace, moved = os.replace, []
+
+    def stop_at_the_second(*paths):
+        if moved:
+            raise KeyboardInterrupt
+        moved.append(paths)
+        replace(*paths)
+
+    monkeypatch.setattr(os, "replace", stop_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        SEVERAL[kind](made, tmp_path)
+    with pytest.raises((OSError, ValueError), match=r"No such file|supported"):
+        READ[kind](made, tmp_path)

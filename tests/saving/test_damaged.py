@@ -12,6 +12,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
+from contents import same, values
 
 X = np.linspace(-1, 1, 12, dtype="float32").reshape(4, 3)
 ARRAYS = "model.weights.h5"
@@ -74,17 +75,6 @@ def trained(kind="inline", optimizer="adam", units=2):
     model.compile(optimizer, "mse")
     model.fit(X, X[:, :1], verbose=0)
     return model
-
-
-def values(model):
-    variables = [*model.variables]
-    if model.compiled:
-        variables += model.optimizer.variables
-    return [np.array(v) for v in variables]
-
-
-def are_equal(ours, theirs):
-    return len(ours) == len(theirs) and all(map(np.array_equal, ours, theirs))
 
 
 def changed(path, new, *, config=None, arrays=None):
@@ -228,7 +218,7 @@ def test_an_array_without_a_taker_below_any_container(kind, tmp_path):
     before = values(model)
     with pytest.raises(ValueError, match=r"1 arrays at '.*more', where"):
         model.load_weights(tmp_path / "a.weights.h5")
-    assert are_equal(values(model), before)
+    assert same(values(model), before)
 
 
 @pytest.mark.parametrize("how", ["load_weights", "load_model"])
@@ -247,7 +237,7 @@ def test_weights_of_another_width_name_the_layer(kind, how, tmp_path):
             pytest.raises(ValueError, match=message),
         ):
             other.load_weights(tmp_path / "a.keras")
-        assert kind == "stock" or are_equal(values(other), before)
+        assert kind == "stock" or same(values(other), before)
         return
     other.save(tmp_path / "b.keras")
     with zipfile.ZipFile(tmp_path / "a.keras") as a:
@@ -287,7 +277,7 @@ def test_a_model_may_leave_the_state_of_an_optimizer(tmp_path):
     other(X)
     other.load_weights(tmp_path / "a.keras")
     for each in (loaded, other):
-        assert are_equal(values(each), values(model)[: len(model.variables)])
+        assert same(values(each), values(model)[: len(model.variables)])
     other.compile("sgd", "mse")
     with pytest.warns(UserWarning, match="Skipping variable loading for opt"):
         other.load_weights(tmp_path / "a.keras")
@@ -329,7 +319,7 @@ def test_a_layer_is_found_by_its_other_name(tmp_path):
     one.save_weights(tmp_path / "a.weights.h5")
     with warnings.catch_warnings(action="ignore"):
         other.load_weights(tmp_path / "a.weights.h5")
-    assert are_equal(values(other), values(one))
+    assert same(values(other), values(one))
 
 
 @register
@@ -355,7 +345,7 @@ def test_a_file_in_shards_is_checked(tmp_path):
     model.save_weights(tmp_path / "a.weights.json", max_shard_size=1e-7)
     other = trained()
     other.load_weights(tmp_path / "a.weights.json")
-    assert are_equal(other.get_weights(), model.get_weights())
+    assert same(other.get_weights(), model.get_weights())
     with pytest.raises(ValueError, match="arrays at 'block/inner', where"):
         trained("subclassed").load_weights(tmp_path / "a.weights.json")
 
@@ -410,7 +400,7 @@ def test_no_flipped_bit_passes_in_silence(where, optimizer, tmp_path):
         loaded += 1
         # The key `compile_config` may be the one: the model says that it
         # is not compiled.
-        assert are_equal(values(other), wanted[: len(values(other))])
+        assert same(values(other), wanted[: len(values(other))])
         assert not other.compiled or len(values(other)) == len(wanted)
     assert loaded
 
@@ -429,7 +419,7 @@ def test_no_flipped_bit_in_a_file_of_weights_passes_in_silence(tmp_path):
         except Exception:
             continue
         loaded += 1
-        assert are_equal(values(other), wanted)
+        assert same(values(other), wanted)
     assert loaded
 
 
