@@ -11,6 +11,7 @@ from keras_jax_ext import layers, losses, metrics, models, optimizers
 from keras_jax_ext._inline.scope import inline
 from keras_jax_ext._loop.points import Points
 from keras_jax_ext._training.updates import MovingAverage, Update
+from keras_jax_ext._xla.cached import cache_programs
 from keras_jax_ext.ensembles import Ensemble
 from keras_jax_ext.layers import Layer
 from keras_jax_ext.models import Model, Sequential, extend
@@ -30,6 +31,7 @@ __all__ = [
     "Sequential",
     "Update",
     "assign",
+    "cache_programs",
     "callbacks",
     "derivative",
     "derivatives",

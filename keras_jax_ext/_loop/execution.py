@@ -18,7 +18,13 @@ from keras_jax_ext._loop.epoch_steps import Epochs
 from keras_jax_ext._loop.interrupts import Interrupts
 from keras_jax_ext._loop.memo import Pace, memo
 from keras_jax_ext._loop.metrics import reset_values
-from keras_jax_ext._loop.modes import PREDICT, Mode, make_program
+from keras_jax_ext._loop.modes import (
+    LOGS,
+    PREDICT,
+    PREDICTIONS,
+    Mode,
+    make_program,
+)
 from keras_jax_ext._loop.state import State
 from keras_jax_ext._loop.turns import reading
 from keras_jax_ext._loop.watching import Watch
@@ -58,6 +64,7 @@ class Executor:
         self.model, self.mode, self.callbacks = model, mode, callbacks
         self.program = known.programs[mode]
         self.predictions: list[tuple[int, Any]] = []
+        self._logged: list[tuple[int, Any]] = []
         self._pace = known.paces.setdefault(mode, Pace())
         auto = known.auto_steps
         self._given_steps = None if auto else known.steps_per_execution
@@ -81,9 +88,14 @@ class Executor:
 
     def watch(self) -> None:
         """Ask what the callbacks do: hooks may be set while training."""
-        self.watched = Watch.of(self.callbacks, self.mode)
+        alone = self._agreed is None
+        self.watched = Watch.of(self.callbacks, self.mode, alone)
         one = 1 if self.watched.watchers else None
         self._steps = self._given_steps or one
+        # What an execution keeps of each of its steps.
+        self._keep = PREDICTIONS if self.mode is PREDICT else None
+        if self.watched.logs_each and self._steps is None:
+            self._keep = LOGS
 
     def may_change_data(self) -> bool:
         """Whether code of the user runs between epochs."""
@@ -128,7 +140,7 @@ class Executor:
                     break
                 if taken is not None:
                     self.between()
-                if not quiet:
+                if not quiet and self._keep is not LOGS:
                     self._call("begin", begin)
                 if self._some_act:
                     # Of a hook that failed the others know before they wait
@@ -138,7 +150,9 @@ class Executor:
                 self.last, count = self._execute(cursor, limit)
                 # Keras counts whole executions, also when data run short.
                 taken = self._most if self._most == self._steps else count
-                if not quiet:
+                if self._keep is LOGS:
+                    self.last = self._log_each(begin)
+                elif not quiet:
                     shown = self._shown(self.last)
                     self._call("end", begin + taken - 1, shown)
         if wait:
@@ -193,6 +207,28 @@ class Executor:
         ends = self._some_act and when == "end"
         with self.in_order() if ends else _NOTHING:
             hook(step, *args)
+
+    def _log_each(self, begin):
+        """Call the hooks for each step of the last execution, in order.
+
+        Returns:
+            The logs of the last step.
+        """
+        self._land(0)
+        steps = list(steps_of(self._logged))
+        self._logged.clear()
+        hooks = (f"on_{self.mode.name}_batch_{w}" for w in ("begin", "end"))
+        begins, ends = (getattr(self.callbacks, name) for name in hooks)
+        with self.state.at_steps() as show:
+            afterwards = [numbers for _, numbers in steps[1:]] + [()]
+            show(steps[0][1])
+            for step, ((logs, _), numbers) in enumerate(
+                zip(steps, afterwards, strict=True), begin
+            ):
+                begins(step)
+                show(numbers)
+                ends(step, logs)
+        return logs
 
     def agree(self, about: str, value: Any) -> list[Any]:
         """What each process says that shares the model; this one, if alone.
@@ -260,7 +296,8 @@ class Executor:
             remaining -= span.steps
             # After the source was read: its code may write to the model.
             state = self.state.take()
-            for cut in span.split(self.program.kept_steps(state, span)):
+            room = self.program.room(state, span, self._keep)
+            for cut in span.split(room):
                 last, state = self._dispatch(cut, state)
         return last, limit - remaining
 
@@ -276,15 +313,17 @@ class Executor:
         # The program takes the old state's buffers: an interrupt before the
         # new ones are held would lose both.
         with self._interrupts.held():
-            outputs, tail_outputs, state = self.program(state, span)
+            outputs, tail_outputs, state = self.program(state, span, self._keep)
             if self.program.can_fail:
                 # It left the old buffers alone: wait, and keep them if it
                 # fails.
                 jax.block_until_ready(state)
                 jax.effects_barrier()
             self.state.hold(state)
-        if self.mode is PREDICT:
-            outputs = self._keep(outputs, tail_outputs, span)
+        if self._keep is not None:
+            outputs = _kept(outputs, tail_outputs, span)
+            logs = self._keep is LOGS
+            (self._logged if logs else self.predictions).extend(outputs)
         elif span.has_tail:
             outputs = tail_outputs
         if not jax.tree.leaves(outputs):
@@ -293,14 +332,6 @@ class Executor:
         self._in_flight.append((started, span.steps, outputs))
         self._land(IN_FLIGHT)
         return outputs, state
-
-    def _keep(self, outputs, tail_outputs, span):
-        """Note predictions; return what to wait for."""
-        kept = [(span.steps - span.has_tail, outputs)]
-        if span.has_tail:
-            kept.append((1, jax.tree.map(lambda a: a[None], tail_outputs)))
-        self.predictions.extend(kept)
-        return kept
 
     def _land(self, most):
         """Wait until at most `most` executions run; learn the pace."""
@@ -315,6 +346,30 @@ class Executor:
             now = time.perf_counter()
             self._pace.learn(steps, now - max(started, self._landed))
             self._landed = now
+
+
+def _kept(outputs, of_tail, span):
+    """Pairs of a number of steps and what was kept of them, and room."""
+    kept = [(span.steps - span.has_tail, outputs)]
+    if span.has_tail:
+        kept.append((1, jax.tree.map(lambda a: a[None], of_tail)))
+    return kept
+
+
+def steps_of(kept: list[tuple[int, Any]]) -> Iterator[Any]:
+    """What was kept of each step, in NumPy.
+
+    Args:
+        kept: List of `(count, outputs)`, as for `joined`.
+
+    Yields:
+        Structures of a number or an array of each step.
+    """
+    for count, outputs in kept:
+        leaves, structure = jax.tree.flatten(outputs)
+        arrays = [np.asarray(a)[:count] for a in leaves]
+        for each in zip(*arrays, strict=True) if arrays else [()] * count:
+            yield jax.tree.unflatten(structure, each)
 
 
 def joined(predictions: list[tuple[int, Any]]) -> Any:

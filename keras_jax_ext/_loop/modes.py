@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from keras_jax_ext._loop import device
 from keras_jax_ext._loop.parts import is_shared
-from keras_jax_ext._loop.program import Program
+from keras_jax_ext._loop.program import Keep, Program
 
 
 class Mode(NamedTuple):
@@ -51,6 +51,28 @@ def state_variables(model: Any, mode: Mode) -> list[list[Any]]:
     ]
 
 
+def _logs(outputs, state):
+    """The logs of a step, and the optimizer's numbers before it."""
+    optimizer = TRAIN.state.index("optimizer_variables")
+    arrays = state[optimizer] if len(state) == len(TRAIN.state) else ()
+    return outputs, [a for a in arrays if a.ndim == 0]
+
+
+PREDICTIONS = Keep(lambda outputs, state: outputs, 64, has_rows=True)
+LOGS = Keep(_logs, 1024, has_rows=False)
+
+
+def numbers(model: Any, mode: Mode) -> list[Any]:
+    """The variables of the optimizer that are one number each.
+
+    Args:
+        model: A compiled model.
+        mode: `Mode`.
+    """
+    every = model.optimizer.variables if mode is TRAIN else ()
+    return [v for v in every if v.shape == ()]
+
+
 def make_program(model: Any, mode: Mode) -> Program:
     """Make the program of a model's step.
 
@@ -70,7 +92,6 @@ def make_program(model: Any, mode: Mode) -> Program:
         step,
         place=device.place,
         shardings=device.shardings(state_variables(model, mode)),
-        keeps=mode is PREDICT,
         # The collectives of a CPU raise when a process has ended. Those of
         # other devices do not return, and JAX ends the process.
         can_lose=device.is_cpu() and is_shared(),

@@ -3,9 +3,8 @@
 A step is `step(state, batch) -> (outputs, state)`.
 """
 
-import functools
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import Any, NamedTuple
 
 from keras_jax_ext._loop import device
 from keras_jax_ext._loop.batches import Span
@@ -18,10 +17,32 @@ from jax import lax
 
 Step = Callable[[Any, Any], tuple[Any, Any]]
 
-# The most steps whose outputs one execution keeps, and their bytes.
-KEPT_STEPS, KEPT_BYTES = 64, 256 * 2**20
+# The most bytes of outputs that one execution keeps.
+KEPT_BYTES = 256 * 2**20
 # A run of this many steps is worth a compilation for its length of data alone.
 MANY_STEPS = 10_000
+
+
+class Keep(NamedTuple):
+    """What an execution returns of every step, on a new first axis.
+
+    Attributes:
+        of: Function of the outputs of a step and the state before it, which
+            only picks some: it is given their shapes too.
+        most: Integer, the most steps of an execution.
+        has_rows: Boolean, whether the first axis of a step's are rows.
+    """
+
+    of: Callable[[Any, Any], Any]
+    most: int
+    has_rows: bool
+
+
+class _Kept(NamedTuple):
+    """What is kept, and the steps for which the program has room."""
+
+    keep: Keep
+    steps: int
 
 
 def _zeros_like(shapes):
@@ -71,7 +92,7 @@ def jitted(step: Step) -> Step:
         A function of the same arguments.
     """
 
-    @functools.partial(jax.jit, inline=True)
+    @jax.jit
     def own(state, batch):
         return step(state, batch)
 
@@ -79,7 +100,7 @@ def jitted(step: Step) -> Step:
 
 
 def fuse(step: Step, place: Callable[..., Any]) -> Callable[..., Any]:
-    """Build `run(state, data, start, count, has_tail, kept_steps)`.
+    """Build `run(state, data, start, count, has_tail, kept)`.
 
     The number of steps is an argument of the program, not a constant of it,
     so that one program serves any number.
@@ -92,29 +113,35 @@ def fuse(step: Step, place: Callable[..., Any]) -> Callable[..., Any]:
 
     Returns:
         Function returning `(outputs, outputs of the tail, state)`. With
-        `kept_steps=None`, `outputs` are the last step's; with an integer they
-        are every step's, on a new first axis of that length.
+        `kept=None`, `outputs` are the last step's; with a `_Kept` they are
+        what it says of every step, on a new first axis.
     """
     inner = cpu.rewritten(step) if device.is_cpu() else step
 
-    def shapes(state, batch):
-        return jax.eval_shape(step, state, batch)[0]
-
-    def run(state, data, start, count, has_tail, kept_steps):
+    def run(state, data, start, count, has_tail, kept):
         def read(i):
             return place(data.batch(start + i))
 
+        def taken(outputs, state):
+            return outputs if kept is None else kept.keep.of(outputs, state)
+
+        def shapes(state, batch):
+            outputs, _ = jax.eval_shape(step, state, batch)
+            return taken(outputs, state)
+
         outputs = shapes(state, jax.eval_shape(read, 0))
-        if kept_steps is not None:
+        if kept is not None:
             outputs = jax.tree.map(
-                lambda s: s.update(shape=(kept_steps, *s.shape)), outputs
+                lambda s: jax.ShapeDtypeStruct((kept.steps, *s.shape), s.dtype),
+                outputs,
             )
-        keep = _keep_last if kept_steps is None else _keep_all
+        note = _keep_last if kept is None else _keep_all
 
         def one(i, batch, carry):
-            kept, state = carry
+            noted, state = carry
             outputs, new_state = inner(state, batch)
-            return keep(kept, outputs, i), _like(new_state, state)
+            noted = note(noted, taken(outputs, state), i)
+            return noted, _like(new_state, state)
 
         def loop(read, count, carry):
             return lax.fori_loop(
@@ -132,27 +159,28 @@ def fuse(step: Step, place: Callable[..., Any]) -> Callable[..., Any]:
             # XLA gathers rows of large arrays on several threads, which takes
             # longer than a small step: gather for several steps at once.
             blocks = -(-count // data.width)
-            kept, state = lax.fori_loop(0, blocks, from_block, carry)
+            noted, state = lax.fori_loop(0, blocks, from_block, carry)
         else:
-            kept, state = loop(read, count, carry)
-        if kept_steps is not None:
-            kept = place(kept, 1)
+            noted, state = loop(read, count, carry)
+        has_rows = kept is not None and kept.keep.has_rows
+        if has_rows:
+            noted = place(noted, 1)
         batch = data.tail(start + count)
         if batch is None:
-            return kept, None, state
+            return noted, None, state
         batch = place(batch)
 
         def last(state):
             outputs, new_state = inner(state, batch)
-            return outputs, _like(new_state, state)
+            return taken(outputs, state), _like(new_state, state)
 
         def skip(state):
             return _zeros_like(shapes(state, batch)), state
 
         of_tail, state = lax.cond(has_tail, last, skip, state)
-        if kept_steps is not None:
+        if has_rows:
             of_tail = place(of_tail)
-        return kept, of_tail, state
+        return noted, of_tail, state
 
     return run
 
@@ -168,8 +196,6 @@ class Program:
         step: Function, `step(state, batch) -> (outputs, state)`.
         place: Function of a batch; see `fuse`.
         shardings: Structure of the state's shardings, or `None`.
-        keeps: Boolean, whether the outputs of every step are returned, on a
-            new first axis, or the last step's alone.
         can_lose: Boolean, whether it may fail because another process does.
     """
 
@@ -179,7 +205,6 @@ class Program:
         *,
         place: Callable[..., Any],
         shardings: Any = None,
-        keeps: bool = False,
         can_lose: bool = False,
     ) -> None:
         self._step = jitted(step)
@@ -193,7 +218,7 @@ class Program:
         self._donating = jax.jit(self._run, donate_argnums=0, **options)
         self._calls_python: bool | None = None
         self._can_lose = can_lose
-        self._kept_steps: dict[Any, int] | None = {} if keeps else None
+        self._room: dict[Any, int] = {}
         self._lengths: dict[Hashable, set[Hashable]] = {}
 
     def takes(self, batch: Hashable, length: Hashable, steps: int) -> bool:
@@ -221,41 +246,46 @@ class Program:
         # JAX's debug modes run a failed program again, from its arguments.
         return bool(self._calls_python) or checks_values()
 
-    def kept_steps(self, state: Any, span: Span) -> int | None:
+    def room(self, state: Any, span: Span, keep: Keep | None) -> int | None:
         """The most steps of a span that one call takes, `None` for all.
 
         Args:
             state: Structure of arrays.
             span: `Span`.
+            keep: `Keep`; `None` for the outputs of the last step alone.
         """
-        if self._kept_steps is None:
+        if keep is None:
             return None
-        key = tuple(a.shape for a in jax.tree.leaves(span.data))
-        if key not in self._kept_steps:
+        key = keep, tuple(a.shape for a in jax.tree.leaves(span.data))
+        if key not in self._room:
             batch = jax.eval_shape(lambda data: data.batch(0), span.data)
             outputs, _ = jax.eval_shape(self._step, state, batch)
-            taken = sum(
-                a.size * a.dtype.itemsize for a in jax.tree.leaves(outputs)
-            )
-            most = min(KEPT_STEPS, KEPT_BYTES // max(taken, 1))
-            self._kept_steps[key] = max(1, min(most, span.data.capacity))
-        return self._kept_steps[key]
+            leaves = jax.tree.leaves(keep.of(outputs, state))
+            size = sum(a.size * a.dtype.itemsize for a in leaves)
+            most = min(keep.most, KEPT_BYTES // max(size, 1))
+            self._room[key] = max(1, min(most, span.data.capacity))
+        return self._room[key]
 
-    def __call__(self, state: Any, span: Span) -> tuple[Any, Any, Any]:
+    def __call__(
+        self, state: Any, span: Span, keep: Keep | None = None
+    ) -> tuple[Any, Any, Any]:
         """Run the steps of a span.
 
         Args:
             state: Structure of arrays.
-            span: `Span`, of at most `kept_steps` steps.
+            span: `Span`, of at most `room` steps.
+            keep: `Keep`; `None` for the outputs of the last step alone.
+                Defaults to `None`.
 
         Returns:
             `(outputs, outputs of the tail, state)`, see `fuse`.
         """
         data, start, steps, tail = span
-        kept = self.kept_steps(state, span)
+        room = self.room(state, span, keep)
+        kept = _Kept(keep, room) if keep and room else None
         args = (state, data, start, steps - tail, tail, kept)
         if self._calls_python is None:
-            traced = jax.make_jaxpr(self._run, static_argnums=5)(*args)
-            self._calls_python = calls_python(traced.jaxpr)
+            traced = self._donating.trace(*args)
+            self._calls_python = calls_python(traced.jaxpr.jaxpr)
         run = self._keeping if self.can_fail else self._donating
         return run(*args)

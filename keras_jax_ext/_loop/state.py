@@ -6,12 +6,12 @@ write them first.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from keras_jax_ext import _keras
 from keras_jax_ext._loop.interrupts import Interrupts
-from keras_jax_ext._loop.modes import Mode, state_variables
+from keras_jax_ext._loop.modes import Mode, numbers, state_variables
 
 
 class State:
@@ -95,6 +95,38 @@ class State:
         # Cut short, it would leave variables that only seem to have the state.
         with self._interrupts.held(), _keras.unsynced(self.model):
             yield
+
+    @contextlib.contextmanager
+    def at_steps(self) -> Iterator[Callable[[Sequence[Any]], None]]:
+        """Within the block the optimizer's numbers can be those of a step.
+
+        Callbacks that log each step read its count and its learning rate.
+
+        Yields:
+            Function of values of `numbers(model, mode)`, before the next step
+            of those that ran; with none, of the values after the last.
+        """
+        self.show()
+        variables = numbers(self.model, self._mode)
+        last: Sequence[Any] = [_keras.written(v) for v in variables]
+        shown = last
+
+        def show(values: Sequence[Any] = ()) -> None:
+            nonlocal shown
+            shown = values or last
+            for variable, value in zip(variables, shown, strict=True):
+                _keras.write(variable, value)
+
+        with _keras.unsynced(self.model):
+            try:
+                yield show
+            finally:
+                # What a callback has written stays, for the next execution.
+                for variable, value, seen in zip(
+                    variables, last, shown, strict=True
+                ):
+                    if _keras.written(variable) is seen:
+                        _keras.write(variable, value)
 
     def _write(self, held):
         for variable, value in self._pairs(held):

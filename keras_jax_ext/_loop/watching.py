@@ -8,7 +8,8 @@ import textwrap
 from typing import Any, NamedTuple
 
 from keras_jax_ext import _keras
-from keras_jax_ext._loop.modes import Mode
+from keras_jax_ext._loop.modes import PREDICT, Mode
+from keras_jax_ext._loop.trackers import reads_only_logs
 
 import keras
 
@@ -144,8 +145,29 @@ def watches_batches(callback: Any, mode: Mode) -> bool:
         return False
     if isinstance(callback, keras.callbacks.ProgbarLogger):
         return False
-    hooks = (getattr(callback, name) for name in _hooks(mode.name))
-    return not all(_is_idle(hook, callback) for hook in hooks)
+    return bool(_busy_hooks(callback, mode))
+
+
+def _busy_hooks(callback, mode):
+    """The names of the batch hooks of a callback that do something."""
+    return [
+        name
+        for name in _hooks(mode.name)
+        if not _is_idle(getattr(callback, name), callback)
+    ]
+
+
+def logs_batches(callback: Any, mode: Mode) -> bool:
+    """Whether all that a callback does with a step is to read its logs.
+
+    Args:
+        callback: A Keras callback, which watches batches.
+        mode: `Mode`.
+    """
+    hooks = _busy_hooks(callback, mode)
+    return mode is not PREDICT and all(
+        reads_only_logs(callback, name) for name in hooks
+    )
 
 
 def is_known(callback: Any) -> bool:
@@ -170,7 +192,10 @@ class Watch(NamedTuple):
     Attributes:
         weights_unread: Boolean, whether none reads the model.
         no_batch_hooks: Boolean, whether none has batch hooks.
-        watchers: Names of callbacks that must be called after each step.
+        watchers: Names of callbacks that must be called after each step,
+            before the next runs.
+        logs_each: Boolean, whether one reads the logs of each step, and can
+            be called when later ones have run.
         meddles: Boolean, whether one may change the data between epochs.
         intrudes: Boolean, whether one may change them between batches.
         saves: Boolean, whether one of Keras's writes files of the model.
@@ -179,6 +204,7 @@ class Watch(NamedTuple):
     weights_unread: bool
     no_batch_hooks: bool
     watchers: tuple[str, ...]
+    logs_each: bool
     meddles: bool
     intrudes: bool
     saves: bool
@@ -187,23 +213,28 @@ class Watch(NamedTuple):
     def acts(self) -> bool:
         """Whether a batch hook may stop the run, or fail."""
         foreign = self.meddles and not self.no_batch_hooks
-        return bool(self.watchers) or foreign
+        return bool(self.watchers) or self.logs_each or foreign
 
     @classmethod
-    def of(cls, callbacks: Any, mode: Mode) -> "Watch":
+    def of(cls, callbacks: Any, mode: Mode, alone: bool) -> "Watch":
         """Ask a `CallbackList`; a list of another class may do anything.
 
         Args:
             callbacks: The list.
             mode: `Mode`.
+            alone: Boolean, whether no other process shares the model. Others
+                run the same program, and need not have such a callback.
         """
         if type(callbacks) is not CallbackList:
-            return cls(
-                False, False, (type(callbacks).__name__,), True, True, True
-            )
+            name = type(callbacks).__name__
+            return cls(False, False, (name,), False, True, True, True)
         every = callbacks.callbacks
-        watchers = [c for c in every if watches_batches(c, mode)]
+        watching = [c for c in every if watches_batches(c, mode)]
+        watchers = [
+            c for c in watching if not (alone and logs_batches(c, mode))
+        ]
         return cls(
+            logs_each=len(watchers) < len(watching),
             weights_unread=all(map(_reads_no_weights, every)),
             no_batch_hooks=not any(overrides(c, mode) for c in every),
             watchers=tuple(type(c).__name__ for c in watchers),

@@ -13,31 +13,41 @@ from typing import Any
 from jax import lax
 
 
-def channels_last(equation: Any) -> Callable[..., Any]:
+def channels_last(equation: Any) -> Callable[..., Any] | None:
     """The same convolution, computed with channels last.
 
     Args:
         equation: A `conv_general_dilated` equation of a jaxpr.
 
     Returns:
-        Function of its operands.
+        Function of its operands, `None` if it has its channels last.
     """
+    numbers = equation.params["dimension_numbers"]
+    if numbers == _channels_last(len(numbers.lhs_spec)):
+        return None
     return functools.partial(_convolve, **equation.params)
+
+
+def _channels_last(axes):
+    """The layout of images, kernel and outputs with this many axes."""
+    last = axes - 1
+    space = tuple(range(1, last))
+    return lax.ConvDimensionNumbers(
+        lhs_spec=(0, last, *space),
+        rhs_spec=(last, last - 1, *range(last - 1)),
+        out_spec=(0, last, *space),
+    )
 
 
 def _convolve(images, kernel, *, dimension_numbers: Any, **params):
     images_at, kernel_at, outputs_at = dimension_numbers
     images = images.transpose(images_at[0], *images_at[2:], images_at[1])
     kernel = kernel.transpose(*kernel_at[2:], kernel_at[1], kernel_at[0])
-    last = images.ndim - 1
-    space = tuple(range(1, last))
-    by_channels = lax.ConvDimensionNumbers(
-        lhs_spec=(0, last, *space),
-        rhs_spec=(last, last - 1, *range(last - 1)),
-        out_spec=(0, last, *space),
-    )
+    by_channels = _channels_last(images.ndim)
     outputs = lax.conv_general_dilated_p.bind(
         images, kernel, dimension_numbers=by_channels, **params
     )
     places = (outputs_at[0], *outputs_at[2:], outputs_at[1])
-    return outputs.transpose([places.index(axis) for axis in range(last + 1)])
+    return outputs.transpose(
+        [places.index(axis) for axis in range(images.ndim)]
+    )

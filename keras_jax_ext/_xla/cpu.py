@@ -44,16 +44,21 @@ def rewritten(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _rewrite(value):
     """A parameter of an equation with the rules applied, or itself."""
-    if type(value) in (tuple, list):
+    if type(value) in (tuple, list) and any(map(_is_closed, value)):
         items = [_rewrite(item) for item in value]
         return value if _same(items, value) else type(value)(items)
-    if not (hasattr(value, "jaxpr") and hasattr(value, "consts")):
+    if not _is_closed(value):
         return value
     merged = siblings.merged(value.jaxpr, _called)
     equations = [_rewrite_equation(each) for each in merged]
     if _same(equations, value.jaxpr.eqns):
         return value
     return value.replace(jaxpr=value.jaxpr.replace(eqns=equations))
+
+
+def _is_closed(value):
+    """Whether a value is a jaxpr with its constants."""
+    return hasattr(value, "jaxpr") and hasattr(value, "consts")
 
 
 def _rewrite_equation(equation):

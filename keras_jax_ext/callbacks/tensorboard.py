@@ -52,9 +52,9 @@ class TensorBoard(keras.callbacks.Callback):
             histograms, each scaled to its own range. Defaults to `False`.
         write_steps_per_second: Boolean. Defaults to `False`.
         update_freq: `"epoch"`, `"batch"`, or an integer, the number of
-            batches between two writings of the losses and metrics. Unless it
-            is `"epoch"`, `fit` runs one batch at a time. Defaults to
-            `"epoch"`.
+            batches between two writings of the losses and metrics. Defaults
+            to `"epoch"`. For a profile, the time of a batch or the values of
+            `add_summary` in each, `fit` runs one batch at a time.
         profile_batch: Integer or pair of integers, the batches to profile,
             counted from 1. Defaults to 0, no profile. The package
             `tensorboard-plugin-profile` shows it.
@@ -135,6 +135,12 @@ class TensorBoard(keras.callbacks.Callback):
         layers = [each for each in layers if isinstance(each, reports.Reports)]
         reports.subscribe(layers, self._receive)
         self._retrace(layers)
+        # These come while a batch runs, and are to be written before the next.
+        self.reads_only_logs = not (
+            self._profiled
+            or self.write_steps_per_second
+            or any(map(reports.has_summaries, layers))
+        )
 
     def _retrace(self, layers):
         """Let steps with summaries be compiled again, to send or drop them."""

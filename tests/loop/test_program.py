@@ -8,7 +8,7 @@ from keras_jax_ext._loop import device
 from keras_jax_ext._loop.arrays import Resident
 from keras_jax_ext._loop.batches import Rows, Single, Span, Stacked
 from keras_jax_ext._loop.memo import Pace
-from keras_jax_ext._loop.program import Program
+from keras_jax_ext._loop.program import Keep, Program
 from keras_jax_ext._xla.cpu import rewritten
 
 import jax
@@ -19,6 +19,7 @@ import pytest
 
 DATA = np.arange(23 * 2, dtype="float32").reshape(23, 2)
 ORDER = np.random.default_rng(0).permutation(23).astype("int32")
+KEEP = Keep(lambda outputs, state: outputs, 64, has_rows=True)
 
 
 def step(state, batch):
@@ -105,8 +106,8 @@ def test_a_pass_over_rows_goes_on_in_its_order_and_draws_nothing(shuffle):
 
 def test_stacked_batches_and_the_outputs_of_every_step():
     stacked = Stacked(DATA[:20].reshape(4, 5, 2))
-    run = program(keeps=True)
-    kept, last, state = run(zeros(), Span(stacked, 1, 3))
+    run = program()
+    kept, last, state = run(zeros(), Span(stacked, 1, 3), KEEP)
     expected, outputs = by_hand([DATA[5:10], DATA[10:15], DATA[15:20]])
     np.testing.assert_allclose(state[0], expected, rtol=1e-6)
     np.testing.assert_allclose(kept["mean"][:3], outputs, rtol=1e-6)
@@ -118,8 +119,8 @@ def test_stacked_batches_and_the_outputs_of_every_step():
 def test_permuted_rows_and_the_outputs_of_every_step():
     order = np.concatenate([ORDER, np.zeros(5, "int32")])
     rows = Rows(DATA, jnp.asarray(order), size=5, left=3, width=1)
-    run = program(keeps=True)
-    kept, last, state = run(zeros(), Span(rows, 1, 4, True))
+    run = program()
+    kept, last, state = run(zeros(), Span(rows, 1, 4, True), KEEP)
     cut = [DATA[ORDER[i : i + 5]] for i in (5, 10, 15)]
     expected, outputs = by_hand([*cut, DATA[ORDER[20:]]])
     np.testing.assert_allclose(state[0], expected, rtol=1e-6)
