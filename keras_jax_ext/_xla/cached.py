@@ -30,7 +30,7 @@ def cache_programs(
     JAX finds a program by all that it was made of and for: its operations,
     the versions and options of the compiler, and the device. A changed model,
     or another version of jaxlib, Keras or this package, finds none and
-    compiles. Programs that call Python are compiled each time.
+    compiles. A program that calls Python calls that of its own process.
 
     To switch it off, leave the call out; the folder can be deleted at any
     time. Whoever can write to it can make your processes run their code.

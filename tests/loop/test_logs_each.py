@@ -82,7 +82,14 @@ def arrays(model, callback):
 
 
 def generator(model, callback):
-    return model.fit(batches(), shuffle=False, verbose=0, callbacks=[callback])
+    return model.fit(
+        batches(),
+        steps_per_epoch=20,
+        epochs=2,
+        shuffle=False,
+        verbose=0,
+        callbacks=[callback],
+    )
 
 
 def halves(model, callback):
