@@ -9,6 +9,7 @@ from keras_jax_ext._loop.arrays import Resident
 from keras_jax_ext._loop.batches import Rows, Single, Span, Stacked
 from keras_jax_ext._loop.memo import Pace
 from keras_jax_ext._loop.program import Keep, Program
+from keras_jax_ext._xla.convolutions import channels_last
 from keras_jax_ext._xla.cpu import rewritten
 
 import jax
@@ -328,3 +329,22 @@ def test_a_cpu_takes_arrays_as_they_are_but_for_those_to_be_converted():
     assert put["x"] is given["x"]
     assert isinstance(put["y"], jax.Array)
     assert put["y"].dtype == "int32"
+
+
+@pytest.mark.parametrize(
+    ("layout", "is_left"),
+    [(("NHWC", "HWIO"), True), (("NCHW", "OIHW"), False)],
+)
+def test_a_convolution_with_channels_last_is_not_traced_again(layout, is_left):
+    def convolve(images, kernel):
+        return jax.lax.conv_general_dilated(
+            images,
+            kernel,
+            (1, 1),
+            "SAME",
+            dimension_numbers=(*layout, layout[0]),
+        )
+
+    ones = jnp.ones((3, 3, 3, 3))
+    (equation,) = jax.make_jaxpr(convolve)(ones, ones).eqns
+    assert (channels_last(equation) is None) == is_left
