@@ -48,9 +48,9 @@ def ours(work):
     model = work.model(kje.Model)
     calls = []
 
-    def note(program, state, span):
+    def note(program, state, span, *kept):
         calls.append((program, span))
-        return run(program, state, span)
+        return run(program, state, span, *kept)
 
     run = Program.__call__
     options = {"batch_size": work.batch, "verbose": 0}

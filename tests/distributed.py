@@ -237,7 +237,7 @@ def memory(distribution):
     x = np.zeros((32, WIDTH), "float32")
     programs, run = [], Program.__call__
 
-    def note(self, state, span):
+    def note(self, state, span, *kept):
         args = (state, *span[:2], span.steps, span.has_tail, None)
         shapes = jax.tree.map(
             lambda a: (
@@ -248,7 +248,7 @@ def memory(distribution):
             args,
         )
         programs.append(self._donating.lower(*shapes).compile())
-        return run(self, state, span)
+        return run(self, state, span, *kept)
 
     Program.__call__ = note
     try:

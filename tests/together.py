@@ -342,9 +342,9 @@ def collectives(fresh):
     model, calls = fresh(), []
     run = Program.__call__
 
-    def note(program, state, span):
+    def note(program, state, span, *kept):
         calls.append((program, state, span))
-        return run(program, state, span)
+        return run(program, state, span, *kept)
 
     Program.__call__ = note
     fit(model, epochs=1)

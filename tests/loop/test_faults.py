@@ -119,8 +119,8 @@ def lose_after(steps, monkeypatch):
     """Let programs take the state and fail, as a device does."""
     call, calls = Program.__call__, []
 
-    def failing(self, state, span):
-        result = call(self, state, span)
+    def failing(self, state, span, *kept):
+        result = call(self, state, span, *kept)
         calls.append(1)
         if len(calls) > steps:
             raise jax.errors.JaxRuntimeError("INTERNAL: the device failed")
@@ -178,10 +178,10 @@ def test_a_step_without_logs_is_waited_for(monkeypatch):
     call, wait = Program.__call__, jax.block_until_ready
     states, awaited = [], []
 
-    def noting(self, state, span):
+    def noting(self, state, span, *kept):
         # Each state has been waited for when the next step begins.
         assert sum(awaited) == len(states)
-        result = call(self, state, span)
+        result = call(self, state, span, *kept)
         states.append(result[2])
         return result
 

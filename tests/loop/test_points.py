@@ -75,9 +75,9 @@ def executions(monkeypatch):
     """How many steps each call of a compiled program runs."""
     steps, call = [], Program.__call__
 
-    def counting(self, state, span):
+    def counting(self, state, span, *kept):
         steps.append(span.steps)
-        return call(self, state, span)
+        return call(self, state, span, *kept)
 
     monkeypatch.setattr(Program, "__call__", counting)
     return steps
