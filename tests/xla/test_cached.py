@@ -241,4 +241,6 @@ def test_a_second_process_compiles_nothing(tmp_path):
     ((hits_again, misses_again), *second), told = run("2")
     assert (hits_again, misses_again) == (hits + misses, 0)
     assert second == first
-    assert told == ""
+    # JAX 0.10.0 says on some processors that others may not run a program.
+    lines = [x for x in told.splitlines() if "cpu_aot_loader" not in x]
+    assert not lines
