@@ -14,26 +14,12 @@ import numpy as np
 import old_models
 import pytest
 from contents import same, values
+from json_places import VALUES, places
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return old_models.unpack(tmp_path_factory.mktemp("keras_2"))
-
-
-# Of each type of JSON; a value is replaced by those of other types.
-VALUES = (None, True, 7, -1.5, "x", [], {}, ["x"], {"class_name": "Dense"})
-
-
-def places(tree, path=()):
-    if path:
-        yield path
-    pairs = tree.items() if isinstance(tree, dict) else enumerate(tree)
-    for key, value in pairs:
-        if isinstance(value, (dict, list)):
-            yield from places(value, (*path, key))
-        else:
-            yield (*path, key)
 
 
 def changed(document, path, value):

@@ -17,6 +17,7 @@ import keras
 import numpy as np
 import pytest
 from contents import same, values
+from json_places import VALUES, places
 
 X = np.linspace(-1, 1, 12, dtype="float32").reshape(4, 3)
 Y = X[:, :1]
@@ -133,21 +134,6 @@ def claiming(data, name, size):
         if data[at + 46 :].startswith(name.encode()):
             struct.pack_into("<I", changed, at + 24, size)
     return bytes(changed)
-
-
-# Of each type of JSON; a value is replaced by those of other types.
-VALUES = (None, True, 7, -1.5, "x", [], {}, ["x"], {"class_name": "Dense"})
-
-
-def places(tree, path=()):
-    if path:
-        yield path
-    pairs = tree.items() if isinstance(tree, dict) else enumerate(tree)
-    for key, value in pairs:
-        if isinstance(value, (dict, list)):
-            yield from places(value, (*path, key))
-        else:
-            yield (*path, key)
 
 
 def damaged_json(text, rng, each):
