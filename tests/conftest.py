@@ -19,3 +19,18 @@ def clean_keras():
     keras.utils.set_random_seed(0)
     yield
     keras.config.set_dtype_policy("float32")
+
+
+@pytest.fixture
+def executions(monkeypatch):
+    """How many steps each call of a compiled program runs."""
+    from keras_jax_ext._loop.program import Program
+
+    steps, call = [], Program.__call__
+
+    def counting(self, state, span, *kept):
+        steps.append(span.steps)
+        return call(self, state, span, *kept)
+
+    monkeypatch.setattr(Program, "__call__", counting)
+    return steps

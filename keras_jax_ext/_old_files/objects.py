@@ -149,9 +149,12 @@ class Objects:
         A user can give the function by the layer's name, in place of code.
         """
         config = dict(config)
-        for key in ("module", "function_type"):
-            config.pop(key, None)
-        for key in ("output_shape_type", "output_shape_module"):
+        for key in (
+            "module",
+            "function_type",
+            "output_shape_type",
+            "output_shape_module",
+        ):
             config.pop(key, None)
         function = config["function"]
         if callable(self.custom.get(config.get("name"))):

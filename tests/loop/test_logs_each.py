@@ -2,7 +2,6 @@
 
 import keras_jax_ext as kje
 from keras_jax_ext._loop.modes import PREDICT, TEST, TRAIN
-from keras_jax_ext._loop.program import Program
 from keras_jax_ext._loop.trackers import TRACKERS
 from keras_jax_ext._loop.watching import logs_batches
 
@@ -39,19 +38,6 @@ class Tracker(keras.callbacks.Callback):
 
     def on_test_batch_end(self, batch, logs=None):
         self.note("test", batch, logs)
-
-
-@pytest.fixture
-def executions(monkeypatch):
-    """The numbers of steps of each execution."""
-    steps, call = [], Program.__call__
-
-    def counting(self, state, span, *args):
-        steps.append(span.steps)
-        return call(self, state, span, *args)
-
-    monkeypatch.setattr(Program, "__call__", counting)
-    return steps
 
 
 def make(cls=kje.Sequential, rate=0.02):

@@ -4,7 +4,6 @@ import functools
 
 import keras_jax_ext as kje
 from keras_jax_ext import layers
-from keras_jax_ext._loop.program import Program
 from keras_jax_ext._loop.turns import BusyError
 
 import jax
@@ -68,19 +67,6 @@ def assert_close(model, expected):
     _, variables = kje.functional(model)
     for a, b in zip(jax.tree.leaves(variables), expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
-
-
-@pytest.fixture
-def executions(monkeypatch):
-    """How many steps each call of a compiled program runs."""
-    steps, call = [], Program.__call__
-
-    def counting(self, state, span, *kept):
-        steps.append(span.steps)
-        return call(self, state, span, *kept)
-
-    monkeypatch.setattr(Program, "__call__", counting)
-    return steps
 
 
 LOOPS = {
