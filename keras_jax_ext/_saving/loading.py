@@ -14,6 +14,10 @@ from keras_jax_ext._old_files.models import Models
 
 import keras
 
+# Names by which Keras compiles a model, and which its `.h5` files have; it
+# looks for them in `keras.metrics`, where they are not.
+_ALIASES = ("mse", "mae", "mape", "msle", "bce", "kld")
+
 
 def load_model(
     filepath: str | os.PathLike[str],
@@ -27,7 +31,8 @@ def load_model(
     2.x) become those of Keras 3 that compute the same, `tf` functions in a
     functional model those of `keras.ops`; the model is compiled as it was, and
     goes on with the optimizer's state, from an `.h5` file. What cannot be the
-    same is refused. Other files are handed to Keras.
+    same is refused. Other files are handed to Keras; also an `.h5` file of its
+    own of a model that was compiled with "mse" or another short name is loaded.
 
     Example:
 
@@ -59,6 +64,8 @@ def load_model(
                 filepath,
                 lambda: _load(file, custom_objects, compile, safe_mode),
             )
+        if file is not None:
+            custom_objects = {**_short_names(), **(custom_objects or {})}
     config = _config_of_archive(filepath)
     if config is not None:
         return _telling(
@@ -100,6 +107,15 @@ def model_from_json(
         return keras.models.model_from_json(json_string, custom_objects)
     models = Models(custom_objects, safe_mode=True)
     return _telling("a string", lambda: models.model(stored.decoded(config)))
+
+
+def _short_names():
+    """Losses by their short names."""
+    return {
+        spelt: keras.losses.get(spelt)
+        for name in _ALIASES
+        for spelt in (name, name.upper())
+    }
 
 
 def _is_old(version: Any) -> bool:

@@ -148,3 +148,29 @@ def test_files_of_keras_3_are_those_of_keras(tmp_path):
     assert type(loaded) is kje.Sequential
     with pytest.raises(ValueError, match="File not found"):
         kje.models.load_model(tmp_path / "b.keras")
+
+
+@pytest.mark.parametrize("loss", ["mse", "MAE", {"y": "bce"}, ["kld"]])
+def test_an_h5_file_of_keras_3_is_loaded_by_short_names(loss, tmp_path):
+    inputs = keras.Input((3,))
+    outputs = keras.layers.Dense(2, "sigmoid", name="y")(inputs)
+    model = keras.Model(inputs, {"y": outputs} if "y" in loss else [outputs])
+    model.compile("adam", loss)
+    x, y = np.ones((4, 3)), np.ones((4, 2))
+    y = {"y": y} if "y" in loss else [y]
+    expected = model.evaluate(x, y, verbose=0)
+    model.save(tmp_path / "a.h5")
+    loaded = kje.models.load_model(tmp_path / "a.h5")
+    np.testing.assert_allclose(loaded.evaluate(x, y, verbose=0), expected)
+    assert kje.models.load_model(tmp_path / "a.h5", compile=False).loss is None
+
+
+def test_a_function_of_the_users_has_its_short_name(tmp_path):
+    def mse(y_true, y_pred):
+        return keras.ops.mean(0.0 * y_pred + 7.0)
+
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    model.compile("adam", mse)
+    model.save(tmp_path / "a.h5")
+    loaded = kje.models.load_model(tmp_path / "a.h5", {"mse": mse})
+    assert loaded.evaluate(np.ones((4, 3)), np.ones((4, 2)), verbose=0) == 7.0
