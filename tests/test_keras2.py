@@ -288,3 +288,40 @@ def test_a_stack_has_an_input_and_an_output():
     assert (model.input.shape, model.output.shape) == ((None, 3), (None, 2))
     with pytest.raises(AttributeError, match="never been called"):
         _ = kje.Sequential([keras.layers.Dense(2)]).input
+
+
+def test_what_trains_is_said_by_compile():
+    critic = kje.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    maker = kje.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+    keras2.compile(critic, keras.optimizers.SGD(0.1), "mse")
+    critic.trainable = False
+    inputs = keras.Input((2,))
+    both = kje.Model(inputs, critic(maker(inputs)))
+    keras2.compile(both, keras.optimizers.SGD(0.1), "mse")
+    critic.layers[0].trainable = True  # as code around it may
+
+    def weights():
+        return [np.array(m.get_weights()[0]) for m in (maker, critic)]
+
+    def changed(run):
+        before = weights()
+        run()
+        state = [layer.trainable for layer in (critic, critic.layers[0])]
+        assert state == [False, True]
+        pairs = zip(before, weights(), strict=True)
+        return [not np.array_equal(a, b) for a, b in pairs]
+
+    y = np.ones((16, 1))
+    fit = {"epochs": 1, "verbose": 0}
+    assert changed(lambda: critic.train_on_batch(X, y)) == [False, True]
+    assert changed(lambda: critic.fit(X, y, **fit)) == [False, True]
+    z = X[:, :2]
+    assert changed(lambda: both.train_on_batch(z, y)) == [True, False]
+    assert changed(lambda: both.fit(z, y, **fit)) == [True, False]
+    critic.trainable = False
+    keras2.compile(critic, "sgd", "mse")  # frozen from now on
+    critic.trainable = True
+    before = weights()[1]
+    critic.train_on_batch(X, y)
+    assert critic.trainable
+    assert np.array_equal(before, weights()[1])

@@ -102,6 +102,7 @@ from keras_jax_ext.keras2.models import (
     with_loss,
 )
 from keras_jax_ext.keras2.module import Module
+from keras_jax_ext.keras2.trainable import compile  # noqa: A004 (Keras's)
 
 __all__ = [
     "ImageDataGenerator",
@@ -126,6 +127,7 @@ __all__ = [
     "central_crop",
     "clip_by_global_norm",
     "clip_by_norm",
+    "compile",
     "compiled_loss",
     "compute_average_loss",
     "confusion_matrix",

@@ -9,6 +9,7 @@ from keras_jax_ext.port.rules import (
     arguments,
     calling,
     compiled,
+    freezing,
     imports,
     methods,
     names,
@@ -36,6 +37,7 @@ class Rewriter(cst.CSTTransformer):
         self.script = script
         self.tapes = Tapes(script)
         self.files = saving.Files(script)
+        self.freezing = freezing.Freezing(script)
         self._dropped: set[cst.CSTNode] = set()
 
     def run(self) -> cst.Module:
@@ -167,6 +169,7 @@ class Rewriter(cst.CSTTransformer):
         if not isinstance(updated.func, cst.Attribute):
             return updated
         done = self.files.rewrite(original, updated, None)
+        done = done or self.freezing.rewrite(original, updated)
         done = done or compiled.call(self.script, original, updated)
         if done is not None:
             return done
