@@ -325,3 +325,26 @@ def test_what_trains_is_said_by_compile():
     critic.train_on_batch(X, y)
     assert critic.trainable
     assert np.array_equal(before, weights()[1])
+
+
+def test_own_metrics_get_labels_of_the_rank_of_the_outputs():
+    def error(y_true, y_pred):
+        return keras.ops.mean(keras.ops.square(y_true - y_pred), axis=-1)
+
+    class Error(keras.metrics.Mean):
+        def update_state(self, y_true, y_pred, sample_weight=None):
+            super().update_state(error(y_true, y_pred), sample_weight)
+
+    model = kje.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    given = [error, Error(name="own"), "mse"]
+    model.compile("sgd", "mse", metrics=keras2.metrics(given))
+    found = model.evaluate(X, Y[:, 0], verbose=0, return_dict=True)
+    assert set(found) == {"loss", "error", "own", "mse"}
+    np.testing.assert_allclose([*found.values()], found["mse"], rtol=1e-5)
+
+
+def test_metrics_of_keras_and_names_stay():
+    auc = keras.metrics.AUC()
+    given = {"a": [auc, "mae", keras.metrics.mean_absolute_error], "b": None}
+    assert keras2.metrics(given) == given
+    assert "update_state" not in vars(auc)

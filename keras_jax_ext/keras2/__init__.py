@@ -93,6 +93,7 @@ from keras_jax_ext.keras2.images import (
     total_variation,
     transpose_images,
 )
+from keras_jax_ext.keras2.labels import metrics
 from keras_jax_ext.keras2.lambdas import Lambda, layer_seed
 from keras_jax_ext.keras2.models import (
     compiled_loss,
@@ -153,6 +154,7 @@ __all__ = [
     "make_sampling_table",
     "matrix_transpose",
     "max_pool2d",
+    "metrics",
     "multiply_no_nan",
     "normalize_and_norm",
     "one_hot",

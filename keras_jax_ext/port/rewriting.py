@@ -9,6 +9,7 @@ from keras_jax_ext.port.rules import (
     arguments,
     calling,
     compiled,
+    compiling,
     freezing,
     imports,
     methods,
@@ -168,6 +169,7 @@ class Rewriter(cst.CSTTransformer):
     def _method(self, original, updated):
         if not isinstance(updated.func, cst.Attribute):
             return updated
+        updated = compiling.rewrite(self.script, original, updated)
         done = self.files.rewrite(original, updated, None)
         done = done or self.freezing.rewrite(original, updated)
         done = done or compiled.call(self.script, original, updated)

@@ -8,7 +8,7 @@ from keras_jax_ext.port.script import Script
 import libcst as cst
 
 _COMPILE = "keras_jax_ext.keras2.compile"
-_NO_MODELS = ("re", "regex", "super()", "builtins")
+_NO_MODELS = ("re", "regex", "super()", "builtins")  # `re.compile`
 
 
 class Freezing:
