@@ -20,6 +20,7 @@ from keras_jax_ext.transforms import (
     derivative,
     derivatives,
     functional,
+    value_and_grad,
 )
 
 __all__ = [
@@ -33,27 +34,30 @@ __all__ = [
     "assign",
     "cache_programs",
     "callbacks",
+    "data",
     "derivative",
     "derivatives",
     "extend",
     "functional",
     "inline",
+    "keras2",
     "layers",
     "losses",
     "metrics",
     "models",
     "optax",
     "optimizers",
+    "value_and_grad",
 ]
 
 
 if TYPE_CHECKING:
-    from keras_jax_ext import callbacks, optax
+    from keras_jax_ext import callbacks, data, keras2, optax
 else:  # a type checker would take any name for one that it finds
 
     def __getattr__(name: str) -> Any:
         # Imported when first asked for: optax takes a third of a second.
-        if name in ("callbacks", "optax"):
+        if name in ("callbacks", "data", "keras2", "optax"):
             return importlib.import_module(f"keras_jax_ext.{name}")
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

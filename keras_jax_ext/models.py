@@ -119,6 +119,7 @@ class Model(
         declared.path_name = base if root and automatic else self.name
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        args, kwargs = _keras.modes_by_name(self, args, kwargs)
         args, kwargs = self._spread(args, kwargs)
         if any(isinstance(a, keras.KerasTensor) for a in args):
             self._choose_path_name(composed=True)
@@ -227,6 +228,25 @@ class Sequential(keras.Sequential, Model):
     """
 
     _is_named_as_stock = True
+
+    @property
+    def input(self) -> Any:
+        """The tensor that a built stack begins with, as of other models."""
+        return self._of_stack("input")
+
+    @property
+    def output(self) -> Any:
+        """The tensor that a built stack ends with, as of other models."""
+        return self._of_stack("output")
+
+    def _of_stack(self, name):
+        try:
+            return getattr(super(), name)
+        except AttributeError:  # it was never called itself
+            found = getattr(self, f"{name}s", None)
+            if not found:
+                raise
+            return found[0]
 
 
 class _Extension(Trainer, Summary, keras.Model):

@@ -31,6 +31,9 @@ FLOORS = {
     "layers": 4,
     "models": 5,
     "ensembles": 6,
+    "data": 6,
+    "keras2": 6,
+    "port": 8,
     "__init__": 7,
 }
 # Lines of code of a file, without its comments and docstrings.

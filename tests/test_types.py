@@ -11,10 +11,12 @@ TYPED = [
     "__init__.py",
     "layers.py",
     "losses.py",
+    "keras2",
     "metrics.py",
     "models.py",
     "optax.py",
     "callbacks",
+    "data",
     "optimizers",
     "_by_name",
     "_disk",
@@ -27,6 +29,7 @@ TYPED = [
     "_training",
     "_xla",
     "ensembles",
+    "port",
     "transforms",
 ]
 

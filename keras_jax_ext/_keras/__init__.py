@@ -13,6 +13,7 @@ from keras_jax_ext._keras.calling import (
     entered as entered,
     has_call as has_call,
     in_mode as in_mode,
+    modes_by_name as modes_by_name,
     was_called as was_called,
 )
 from keras_jax_ext._keras.compiling import (
@@ -35,6 +36,7 @@ from keras_jax_ext._keras.compiling import (
 from keras_jax_ext._keras.declaring import (
     Functional as Functional,
     PathName as PathName,
+    current_scope as current_scope,
     default as default,
     fresh_names as fresh_names,
     functional_init_arguments as functional_init_arguments,

@@ -73,6 +73,28 @@ def entered(layer: Any) -> Iterator[None]:
         yield
 
 
+def modes_by_name(
+    layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a call such as `model(x, True)`, as in Keras 2.
+
+    Keras 3 takes tensors alone by position: a boolean and what is behind it go
+    by the names that they have in `call`.
+    """
+    first = next((i for i, a in enumerate(args) if isinstance(a, bool)), 0)
+    if not first:
+        return args, kwargs
+    names = [
+        name
+        for name, p in inspect.signature(layer.call).parameters.items()
+        if p.kind is p.POSITIONAL_OR_KEYWORD
+    ]
+    named = dict(zip(names[first:], args[first:], strict=False))
+    if len(args) > len(names) or named.keys() & kwargs:
+        return args, kwargs
+    return args[:first], {**kwargs, **named}
+
+
 def in_mode(training: bool) -> contextlib.AbstractContextManager[None]:
     """Within the block, the layers that are called train, or do not."""
     return _context(CallContext(training=training))

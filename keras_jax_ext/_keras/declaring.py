@@ -17,9 +17,10 @@ from keras.src.backend.common.global_state import (
     set_global_attribute,
 )
 
-# Whether variables are made or only traced. The classes of scopes are public,
-# these two questions are not.
+# Whether variables are made or only traced, and in which scope. The classes of
+# scopes are public, these questions are not.
 from keras.src.backend.common.stateless_scope import (
+    get_stateless_scope,
     in_stateless_scope,
 )
 from keras.src.backend.common.symbolic_scope import (
@@ -55,6 +56,11 @@ from keras.src.utils.naming import (
 def in_trace() -> bool:
     """Whether JAX traces here, so that new values are only symbols."""
     return isinstance(jnp.add(0, 0), jax.core.Tracer)
+
+
+def current_scope() -> Any:
+    """The stateless scope that holds the values of variables, or `None`."""
+    return get_stateless_scope()
 
 
 def in_compiled_step() -> bool:

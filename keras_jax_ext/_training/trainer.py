@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from keras_jax_ext import _keras, optimizers
@@ -11,7 +11,7 @@ from keras_jax_ext._loop import fit as loop
 from keras_jax_ext._loop.agreement import together
 from keras_jax_ext._loop.fallback import fuses
 from keras_jax_ext._loop.memo import memo
-from keras_jax_ext._loop.modes import PREDICT, TEST, TRAIN, Mode
+from keras_jax_ext._loop.modes import PREDICT, TEST, TRAIN
 from keras_jax_ext._loop.points import Sets
 from keras_jax_ext._loop.source import Source
 from keras_jax_ext._loop.turns import in_turn
@@ -22,9 +22,10 @@ from keras_jax_ext._training import (
     per_example_step,
     points_step,
     specs,
+    stepping,
     update_step,
 )
-from keras_jax_ext._training.guard import guarded, last_good_state
+from keras_jax_ext._training.guard import last_good_state
 from keras_jax_ext._training.several import Updates, optimizer_of
 from keras_jax_ext.optimizers._optax_optimizer import (
     custom_objects,
@@ -492,7 +493,7 @@ class Trainer(_keras.TrainingMode, _keras.BuiltByLosses):
         # Before the first step: an error within it would come too late.
         optax_step.check(self)
         per_example_step.check(self)
-        _make(self, TRAIN, super().make_train_function, force)
+        stepping.make(self, TRAIN, super().make_train_function, force)
 
     def make_test_function(self, force: bool = False) -> None:
         """As Keras's; a step that fails leaves the variables as they were.
@@ -500,7 +501,7 @@ class Trainer(_keras.TrainingMode, _keras.BuiltByLosses):
         Args:
             force: Boolean, whether to make it anew.
         """
-        _make(self, TEST, super().make_test_function, force)
+        stepping.make(self, TEST, super().make_test_function, force)
 
     def make_predict_function(self, force: bool = False) -> None:
         """As Keras's; a step that fails leaves the variables as they were.
@@ -508,7 +509,7 @@ class Trainer(_keras.TrainingMode, _keras.BuiltByLosses):
         Args:
             force: Boolean, whether to make it anew.
         """
-        _make(self, PREDICT, super().make_predict_function, force)
+        stepping.make(self, PREDICT, super().make_predict_function, force)
 
     # Calls and copies.
 
@@ -565,17 +566,3 @@ _FIT = {
     for name, parameter in inspect.signature(Trainer.fit).parameters.items()
     if name not in ("self", "x", "y")
 }
-
-
-def _make(
-    model: Trainer, mode: Mode, make: Callable[..., None], force: bool
-) -> None:
-    """Make a guarded step function, and forget the program of the old one."""
-    name = f"{mode.name}_function"
-    before = getattr(model, name)
-    make(force=force)
-    made = getattr(model, name)
-    if made is before:
-        return
-    setattr(model, name, guarded(model, made, mode))
-    memo(model).forget(mode, inspect.unwrap(made))

@@ -7,14 +7,16 @@ from typing import Any
 from keras_jax_ext._xla import siblings
 from keras_jax_ext._xla.convolutions import channels_last
 from keras_jax_ext._xla.products import narrow_first
+from keras_jax_ext._xla.small_images import by_products
 
 import jax
 
 # Rewrite rules by primitive name. A rule takes an equation and returns an
-# equivalent, faster function of its operands, or `None` to leave it alone.
-_RULES: dict[str, Callable[[Any], Callable[..., Any] | None]] = {
-    "conv_general_dilated": channels_last,
-    "dot_general": narrow_first,
+# equivalent, faster function of its operands, or `None` to leave it to the
+# next.
+_RULES: dict[str, list[Callable[[Any], Callable[..., Any] | None]]] = {
+    "conv_general_dilated": [by_products, channels_last],
+    "dot_general": [narrow_first],
 }
 
 
@@ -62,8 +64,8 @@ def _is_closed(value):
 
 
 def _rewrite_equation(equation):
-    rule = _RULES.get(equation.primitive.name)
-    function = rule and rule(equation)
+    rules = _RULES.get(equation.primitive.name, [])
+    function = next(filter(None, (rule(equation) for rule in rules)), None)
     if function:
         call = _called(function, equation.invars)
         return call.replace(outvars=equation.outvars)

@@ -1,0 +1,76 @@
+"""One pass over a dataset, and the functions that it applies."""
+
+import itertools
+from typing import Any
+
+from keras_jax_ext.data.nests import leaves, mapped, to_device
+
+import grain
+import jax
+import keras
+import numpy as np
+
+
+def called(function: Any, element: Any) -> Any:
+    if isinstance(element, tuple):
+        return function(*element)
+    return function(element)
+
+
+def is_traceable(leaf: Any) -> bool:
+    """Whether a leaf is an array of numbers."""
+    return not isinstance(leaf, grain.IterDataset) and (
+        np.asarray(leaf).dtype.kind not in "USO"
+    )
+
+
+class Function:
+    """The function of a `map`, traced once if that is possible."""
+
+    def __init__(self, function: Any) -> None:
+        self._function = function
+        self._traced: Any = jax.jit(self._pure)
+
+    def _pure(self, element: Any) -> Any:
+        with keras.StatelessScope():
+            return called(self._function, element)
+
+    def __call__(self, element: Any) -> Any:
+        if self._traced is None or not all(map(is_traceable, leaves(element))):
+            return self._plain(element)
+        try:
+            return self._traced(element)
+        except Exception:  # whatever cannot be traced is run
+            self._traced = None
+            return self._plain(element)
+
+    def _plain(self, element: Any) -> Any:
+        return called(self._function, mapped(to_device, element))
+
+
+class Pass(grain.DatasetIterator):
+    """One pass, whose elements are on the device."""
+
+    def __init__(self, dataset: Any) -> None:
+        super().__init__()
+        self._dataset = dataset
+        self._rows = dataset._rows()
+        self._count = 0
+
+    def __next__(self) -> Any:
+        element = next(self._rows)
+        self._count += 1
+        return mapped(to_device, element)
+
+    def get_state(self) -> dict[str, Any]:
+        """The number of elements seen."""
+        return {"count": self._count}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Begin again, and pass over what was seen.
+
+        Args:
+            state: Dict of `get_state`.
+        """
+        self._count = state["count"]
+        self._rows = itertools.islice(self._dataset._rows(), self._count, None)

@@ -1,0 +1,549 @@
+"""Operations on images that Keras 3 has under no name."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import keras
+import numpy as np
+
+
+def adjust_contrast(images: Any, contrast_factor: Any) -> Any:
+    """Move each value away from the mean of its image and channel.
+
+    Args:
+        images: Array of shape `(..., height, width, channels)`.
+        contrast_factor: Number.
+
+    Returns:
+        Array.
+    """
+    mean = keras.ops.mean(images, axis=(-3, -2), keepdims=True)
+    return (images - mean) * contrast_factor + mean
+
+
+def flip_left_right(images: Any) -> Any:
+    """Mirror images of shape `(..., height, width, channels)`.
+
+    Args:
+        images: Array.
+
+    Returns:
+        Array.
+    """
+    return keras.ops.flip(images, axis=-2)
+
+
+def flip_up_down(images: Any) -> Any:
+    """Turn images of shape `(..., height, width, channels)` upside down.
+
+    Args:
+        images: Array.
+
+    Returns:
+        Array.
+    """
+    return keras.ops.flip(images, axis=-3)
+
+
+def _sizes(values):
+    """Two sizes, of one number or of TensorFlow's four."""
+    if isinstance(values, int):
+        return values
+    values = tuple(int(n) for n in values)
+    return values[1:3] if len(values) == 4 else values
+
+
+def conv2d(inputs: Any, kernel: Any, strides: Any, padding: str) -> Any:
+    """Convolve images with a kernel, as `tf.nn.conv2d`.
+
+    Args:
+        inputs: Array of shape `(batch, height, width, channels)`.
+        kernel: Array of shape `(height, width, channels, filters)`.
+        strides: Integer, two, or four of them.
+        padding: String, `"SAME"` or `"VALID"`.
+
+    Returns:
+        Array of images.
+    """
+    return keras.ops.conv(
+        inputs, kernel, _sizes(strides), padding.lower(), "channels_last"
+    )
+
+
+def max_pool2d(inputs: Any, pool_size: Any, strides: Any, padding: str) -> Any:
+    """The largest value of each window, as `tf.nn.max_pool2d`.
+
+    Args:
+        inputs: Array of shape `(batch, height, width, channels)`.
+        pool_size: Integer, two, or four of them.
+        strides: Integer, two, or four of them.
+        padding: String, `"SAME"` or `"VALID"`.
+
+    Returns:
+        Array of images.
+    """
+    return keras.ops.max_pool(
+        inputs,
+        _sizes(pool_size),
+        _sizes(strides),
+        padding.lower(),
+        "channels_last",
+    )
+
+
+def avg_pool2d(inputs: Any, pool_size: Any, strides: Any, padding: str) -> Any:
+    """The mean of each window, as `tf.nn.avg_pool2d`.
+
+    Args:
+        inputs: Array of shape `(batch, height, width, channels)`.
+        pool_size: Integer, two, or four of them.
+        strides: Integer, two, or four of them.
+        padding: String, `"SAME"` or `"VALID"`.
+
+    Returns:
+        Array of images.
+    """
+    return keras.ops.average_pool(
+        inputs,
+        _sizes(pool_size),
+        _sizes(strides),
+        padding.lower(),
+        "channels_last",
+    )
+
+
+def conv1d(inputs: Any, kernel: Any, strides: Any, padding: str) -> Any:
+    """Convolve sequences with a kernel, as `tf.nn.conv1d`.
+
+    Args:
+        inputs: Array of shape `(batch, steps, channels)`.
+        kernel: Array of shape `(size, channels, filters)`.
+        strides: Integer, one or three of them.
+        padding: String, `"SAME"` or `"VALID"`.
+
+    Returns:
+        Array of shape `(batch, steps, filters)`.
+    """
+    if not isinstance(strides, int):
+        strides = int(strides[len(strides) // 2])
+    return keras.ops.conv(
+        inputs, kernel, strides, padding.lower(), "channels_last"
+    )
+
+
+def conv2d_transpose(
+    inputs: Any,
+    kernel: Any,
+    output_shape: Any,
+    strides: Any,
+    padding: str = "SAME",
+) -> Any:
+    """The transpose of a convolution, as `tf.nn.conv2d_transpose`.
+
+    Args:
+        inputs: Array of shape `(batch, height, width, channels)`.
+        kernel: Array of shape `(height, width, filters, channels)`.
+        output_shape: Integers, the shape of the result.
+        strides: Integer, two, or four of them.
+        padding: String, `"SAME"` or `"VALID"`.
+
+    Returns:
+        Array of shape `output_shape`.
+    """
+    shape = tuple(int(n) for n in output_shape)
+    sizes = _sizes(strides)
+
+    def forward(images):
+        return keras.ops.conv(
+            images, kernel, sizes, padding.lower(), "channels_last"
+        )
+
+    _, pull_back = jax.vjp(forward, jnp.zeros(shape, inputs.dtype))
+    return pull_back(inputs)[0]
+
+
+def depthwise_conv2d(
+    inputs: Any, kernel: Any, strides: Any, padding: str
+) -> Any:
+    """Convolve each channel apart, as `tf.nn.depthwise_conv2d`.
+
+    Args:
+        inputs: Array of shape `(batch, height, width, channels)`.
+        kernel: Array of shape `(height, width, channels, multiplier)`.
+        strides: Integer, two, or four of them.
+        padding: String, `"SAME"` or `"VALID"`.
+
+    Returns:
+        Array of images with `channels * multiplier` channels.
+    """
+    return keras.ops.depthwise_conv(
+        inputs, kernel, _sizes(strides), padding.lower(), "channels_last"
+    )
+
+
+def space_to_depth(x: Any, block_size: int) -> Any:
+    """Put blocks of pixels into channels.
+
+    Args:
+        x: Array of shape `(batch, height, width, channels)`.
+        block_size: Integer.
+
+    Returns:
+        Array of shape `(batch, height / n, width / n, n * n * channels)`.
+    """
+    height, width, channels = x.shape[1:]
+    n = block_size
+    parts = keras.ops.reshape(x, (-1, height // n, n, width // n, n, channels))
+    parts = keras.ops.transpose(parts, (0, 1, 3, 2, 4, 5))
+    size = n * n * channels
+    return keras.ops.reshape(parts, (-1, height // n, width // n, size))
+
+
+def depth_to_space(x: Any, block_size: int) -> Any:
+    """Put channels into blocks of pixels.
+
+    Args:
+        x: Array of shape `(batch, height, width, n * n * channels)`.
+        block_size: Integer, `n`.
+
+    Returns:
+        Array of shape `(batch, n * height, n * width, channels)`.
+    """
+    height, width, channels = x.shape[1:]
+    n = block_size
+    parts = keras.ops.reshape(x, (-1, height, width, n, n, channels // n // n))
+    parts = keras.ops.transpose(parts, (0, 1, 3, 2, 4, 5))
+    return keras.ops.reshape(
+        parts, (-1, height * n, width * n, channels // n // n)
+    )
+
+
+def adjust_brightness(images: Any, delta: Any) -> Any:
+    """Add a number to images.
+
+    Args:
+        images: Array of images: floats, or integers up to 255.
+        delta: Number, a share of the whole range.
+
+    Returns:
+        Array of the same shape and type.
+    """
+    return _in_floats(images, lambda x: x + delta)
+
+
+def adjust_saturation(images: Any, saturation_factor: Any) -> Any:
+    """Scale the saturation of RGB images.
+
+    Args:
+        images: Array of shape `(..., height, width, 3)`.
+        saturation_factor: Number.
+
+    Returns:
+        Array of the same shape and type.
+    """
+
+    def change(x):
+        hsv = keras.ops.image.rgb_to_hsv(x)
+        s = keras.ops.clip(hsv[..., 1:2] * saturation_factor, 0.0, 1.0)
+        return keras.ops.image.hsv_to_rgb(
+            keras.ops.concatenate([hsv[..., :1], s, hsv[..., 2:]], axis=-1)
+        )
+
+    return _in_floats(images, change)
+
+
+def adjust_hue(images: Any, delta: Any) -> Any:
+    """Turn the hue of RGB images.
+
+    Args:
+        images: Array of shape `(..., height, width, 3)`.
+        delta: Number, a share of the circle, in `[-1, 1]`.
+
+    Returns:
+        Array of the same shape and type.
+    """
+
+    def change(x):
+        hsv = keras.ops.image.rgb_to_hsv(x)
+        hue = keras.ops.mod(hsv[..., :1] + delta, 1.0)
+        return keras.ops.image.hsv_to_rgb(
+            keras.ops.concatenate([hue, hsv[..., 1:]], axis=-1)
+        )
+
+    return _in_floats(images, change)
+
+
+def random_brightness(images: Any, max_delta: float, seed: Any = None) -> Any:
+    """Add a random number to images.
+
+    Args:
+        images: Array of images.
+        max_delta: Number, the most that is added or subtracted.
+        seed: Seed of Keras's. Defaults to `None`.
+
+    Returns:
+        Array of the same shape and type.
+    """
+    return adjust_brightness(images, _drawn(-max_delta, max_delta, seed))
+
+
+def random_contrast(
+    images: Any, lower: float, upper: float, seed: Any = None
+) -> Any:
+    """Change the contrast of images by a random factor.
+
+    Args:
+        images: Array of images.
+        lower: Number, the least factor.
+        upper: Number, the greatest one.
+        seed: Seed of Keras's. Defaults to `None`.
+
+    Returns:
+        Array of the same shape and type.
+    """
+    factor = _drawn(lower, upper, seed)
+    return _in_floats(images, lambda x: adjust_contrast(x, factor))
+
+
+def random_saturation(
+    images: Any, lower: float, upper: float, seed: Any = None
+) -> Any:
+    """Scale the saturation of RGB images by a random factor.
+
+    Args:
+        images: Array of images.
+        lower: Number, the least factor.
+        upper: Number, the greatest one.
+        seed: Seed of Keras's. Defaults to `None`.
+
+    Returns:
+        Array of the same shape and type.
+    """
+    return adjust_saturation(images, _drawn(lower, upper, seed))
+
+
+def random_hue(images: Any, max_delta: float, seed: Any = None) -> Any:
+    """Turn the hue of RGB images by a random number.
+
+    Args:
+        images: Array of images.
+        max_delta: Number, the most that it is turned, in `[0, 0.5]`.
+        seed: Seed of Keras's. Defaults to `None`.
+
+    Returns:
+        Array of the same shape and type.
+    """
+    return adjust_hue(images, _drawn(-max_delta, max_delta, seed))
+
+
+def random_flip_left_right(images: Any, seed: Any = None) -> Any:
+    """Mirror each image, or not.
+
+    Args:
+        images: Array of shape `(..., height, width, channels)`.
+        seed: Seed of Keras's. Defaults to `None`.
+
+    Returns:
+        Array of the same shape.
+    """
+    return _at_random(images, flip_left_right(images), seed)
+
+
+def random_flip_up_down(images: Any, seed: Any = None) -> Any:
+    """Turn each image upside down, or not.
+
+    Args:
+        images: Array of shape `(..., height, width, channels)`.
+        seed: Seed of Keras's. Defaults to `None`.
+
+    Returns:
+        Array of the same shape.
+    """
+    return _at_random(images, flip_up_down(images), seed)
+
+
+def random_crop(x: Any, size: Any, seed: Any = None) -> Any:
+    """A part of an array, at a random place.
+
+    Args:
+        x: Array.
+        size: Integers, the shape of the part.
+        seed: Seed of Keras's. Defaults to `None`.
+
+    Returns:
+        Array of that shape.
+    """
+    size = [int(n) for n in size]
+    room = [n - m + 1 for n, m in zip(x.shape, size, strict=True)]
+    if min(room) < 1:
+        raise ValueError(
+            "A part is no larger than the whole. Received: an array of shape "
+            f"{tuple(x.shape)}, and size={size}. Pad it first."
+        )
+    drawn = keras.random.uniform((len(room),), seed=seed)
+    starts = keras.ops.cast(drawn * np.asarray(room, "float32"), "int32")
+    starts = keras.ops.minimum(starts, np.asarray(room) - 1)
+    return keras.ops.slice(jnp.asarray(x), starts, size)
+
+
+def central_crop(images: Any, central_fraction: float) -> Any:
+    """The middle of images.
+
+    Args:
+        images: Array of shape `(..., height, width, channels)`.
+        central_fraction: Number, the share of each side, in `(0, 1]`.
+
+    Returns:
+        Array of images.
+    """
+    cut = [int((n - n * central_fraction) / 2) for n in images.shape[-3:-1]]
+    height, width = images.shape[-3:-1]
+    return images[..., cut[0] : height - cut[0], cut[1] : width - cut[1], :]
+
+
+def resize_with_crop_or_pad(
+    images: Any, target_height: int, target_width: int
+) -> Any:
+    """Cut images, or put zeros around them, to a size.
+
+    Args:
+        images: Array of shape `(..., height, width, channels)`.
+        target_height: Integer.
+        target_width: Integer.
+
+    Returns:
+        Array of shape `(..., target_height, target_width, channels)`.
+    """
+    images = jnp.asarray(images)
+    for axis, target in ((-3, int(target_height)), (-2, int(target_width))):
+        size = images.shape[axis]
+        cut = max(size - target, 0) // 2
+        images = jax.lax.slice_in_dim(
+            images, cut, cut + min(size, target), axis=images.ndim + axis
+        )
+        room = max(target - size, 0)
+        widths = [(0, 0)] * images.ndim
+        widths[axis] = (room // 2, room - room // 2)
+        images = jnp.pad(images, widths)
+    return images
+
+
+def grayscale_to_rgb(images: Any) -> Any:
+    """Images of one channel as images of three equal ones.
+
+    Args:
+        images: Array of shape `(..., 1)`.
+
+    Returns:
+        Array of shape `(..., 3)`.
+    """
+    return keras.ops.repeat(images, 3, axis=-1)
+
+
+def convert_image_dtype(images: Any, dtype: Any) -> Any:
+    """Images of another type: floats up to 1, integers up to their largest.
+
+    Args:
+        images: Array of images.
+        dtype: String.
+
+    Returns:
+        Array of that type.
+    """
+    images = jnp.asarray(images)
+    old, new = images.dtype, np.dtype(keras.backend.standardize_dtype(dtype))
+    if old == new:
+        return images
+    if jnp.issubdtype(old, jnp.integer):
+        if jnp.issubdtype(new, jnp.integer):
+            images = images.astype("float32") / np.iinfo(old).max
+            return (images * np.iinfo(new).max).astype(new)
+        return images.astype(new) * (1.0 / np.iinfo(old).max)
+    if jnp.issubdtype(new, jnp.integer):
+        # Half of a step more than the largest, as TensorFlow rounds.
+        return (images * (np.iinfo(new).max + 0.5)).astype(new)
+    return images.astype(new)
+
+
+def per_image_standardization(images: Any) -> Any:
+    """Each image with a mean of 0 and a deviation of 1.
+
+    Args:
+        images: Array of shape `(..., height, width, channels)`.
+
+    Returns:
+        Floats of the same shape.
+    """
+    images = keras.ops.cast(images, keras.config.floatx())
+    axes = (-3, -2, -1)
+    mean = keras.ops.mean(images, axis=axes, keepdims=True)
+    least = 1.0 / np.sqrt(np.prod(images.shape[-3:]))
+    std = keras.ops.std(images, axis=axes, keepdims=True)
+    return (images - mean) / keras.ops.maximum(std, least)
+
+
+def rot90(images: Any, k: int = 1) -> Any:
+    """Turn images counter-clockwise.
+
+    Args:
+        images: Array of shape `(..., height, width, channels)`.
+        k: Integer, how many quarters. Defaults to `1`.
+
+    Returns:
+        Array of images.
+    """
+    return keras.ops.rot90(images, k=k, axes=(-3, -2))
+
+
+def transpose_images(images: Any) -> Any:
+    """Exchange height and width.
+
+    Args:
+        images: Array of shape `(..., height, width, channels)`.
+
+    Returns:
+        Array of images.
+    """
+    return keras.ops.swapaxes(images, -3, -2)
+
+
+def total_variation(images: Any) -> Any:
+    """The sum of the differences of neighbouring pixels.
+
+    Args:
+        images: Array of shape `(batch, height, width, channels)`, or of one
+            image.
+
+    Returns:
+        Array of shape `(batch,)`, or a scalar.
+    """
+    down = images[..., 1:, :, :] - images[..., :-1, :, :]
+    right = images[..., 1:, :] - images[..., :-1, :]
+    # The gradient of `abs` at 0 is 1 in JAX, and 0 here as in TensorFlow.
+    return sum(
+        keras.ops.sum(x * keras.ops.sign(x), axis=(-3, -2, -1))
+        for x in (down, right)
+    )
+
+
+def _drawn(lower, upper, seed):
+    return keras.random.uniform((), lower, upper, seed=seed)
+
+
+def _at_random(images, changed, seed):
+    shape = (*images.shape[:-3], 1, 1, 1)
+    return keras.ops.where(
+        keras.random.uniform(shape, seed=seed) < 0.5, changed, images
+    )
+
+
+def _in_floats(images, function):
+    """Change integer images as floats, and round them back."""
+    images = jnp.asarray(images)
+    if jnp.issubdtype(images.dtype, jnp.floating):
+        return function(images)
+    most = np.iinfo(images.dtype).max
+    changed = function(images.astype("float32") / most)
+    changed = jnp.clip(changed, 0.0, 1.0) * (most + 0.5)
+    return changed.astype(images.dtype)

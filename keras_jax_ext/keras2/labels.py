@@ -1,0 +1,59 @@
+"""Metrics of a script's own, which Keras 2 gave labels of the outputs' rank."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+
+def metrics(given: Any) -> Any:
+    """Metrics of `compile` that get their labels as in Keras 2.
+
+    Labels of shape `(n,)` beside outputs of shape `(n, 1)` came as `(n, 1)`.
+    Keras 3 hands both over as they are, and `y_true - y_pred` is `(n, n)`,
+    without a word.
+
+    Example:
+
+    ```python
+    def error(y_true, y_pred):
+        return keras.ops.mean(keras.ops.abs(y_true - y_pred), axis=-1)
+
+    (found,) = kje.keras2.metrics([error])
+    found(np.zeros(4), np.ones((4, 1))).shape  # (4,)
+    ```
+
+    Args:
+        given: What `compile` takes: names, functions and metrics, or any
+            structure of them.
+
+    Returns:
+        The same structure; a metric of a class of the script is itself.
+    """
+    if isinstance(given, dict):
+        return {name: metrics(each) for name, each in given.items()}
+    if isinstance(given, (list, tuple)):
+        return [metrics(each) for each in given]
+    if isinstance(given, keras.metrics.Metric):
+        if not _is_keras(type(given)):
+            vars(given)["update_state"] = _expanding(given.update_state)
+        return given
+    if callable(given) and not isinstance(given, type) and not _is_keras(given):
+        return _expanding(given)
+    return given
+
+
+def _is_keras(thing):
+    """Whether Keras made it: its own functions compare the ranks."""
+    return getattr(thing, "__module__", "").split(".")[0] == "keras"
+
+
+def _expanding(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def run(y_true, y_pred, *args, **kwargs):
+        if getattr(y_true, "ndim", 0) == 1 and getattr(y_pred, "ndim", 0) == 2:
+            y_true = keras.ops.expand_dims(y_true, -1)
+        return function(y_true, y_pred, *args, **kwargs)
+
+    return run

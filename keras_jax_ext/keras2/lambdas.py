@@ -1,0 +1,60 @@
+"""`Lambda` layers whose functions draw random numbers."""
+
+import threading
+from typing import Any
+
+import keras
+
+
+class _Seeds(threading.local):
+    """The generators of the Lambda layers that run in a thread."""
+
+    def __init__(self) -> None:
+        self.held: list[Any] = []
+
+
+_seeds = _Seeds()
+
+
+def layer_seed() -> Any:
+    """The seed generator of the `Lambda` layer that runs.
+
+    Returns:
+        A `keras.random.SeedGenerator`, or `None` outside of such a layer:
+        Keras's global one is used then.
+    """
+    return _seeds.held[-1] if _seeds.held else None
+
+
+@keras.saving.register_keras_serializable("keras_jax_ext")
+class Lambda(keras.layers.Lambda):
+    """A `Lambda` layer whose function draws random numbers.
+
+    The function takes its seed from `layer_seed()`.
+
+    Example:
+
+    ```python
+    def noisy(x):
+        return x + keras.random.normal(x.shape, seed=kje.keras2.layer_seed())
+
+    layer = kje.keras2.Lambda(noisy)
+    ```
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.seed_generator = keras.random.SeedGenerator()
+
+    def call(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function.
+
+        Args:
+            *args: Arguments of the function.
+            **kwargs: Further ones.
+        """
+        _seeds.held.append(self.seed_generator)
+        try:
+            return super().call(*args, **kwargs)
+        finally:
+            _seeds.held.pop()

@@ -1,0 +1,148 @@
+"""Models as they were in Keras 2: steps, states and losses of their own."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import keras
+
+
+def stateful_step(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a `train_step(self, data)` one of JAX's, which are pure.
+
+    A step of Keras 2 changes variables, and returns logs. This runs it with
+    the values of the state, and returns those that it leaves. A step that
+    writes to more than the state (optimizers of its own) needs
+    `compile(run_eagerly=True)`.
+
+    Example:
+
+    ```python
+    class Net(kje.Model):
+        @kje.keras2.stateful_step
+        def test_step(self, data):
+            x, y = data
+            return {"loss": jnp.mean((self(x) - y) ** 2)}
+    ```
+
+    Args:
+        method: A `train_step` or `test_step` of `self` and `data`.
+
+    Returns:
+        The method with the arguments `self`, `state` and `data`.
+    """
+
+    @functools.wraps(method)
+    def step(self: Any, state: Any, data: Any) -> tuple[Any, Any]:
+        groups = [self.trainable_variables, self.non_trainable_variables]
+        if len(state) == 4:
+            groups.append(self.optimizer.variables)
+        groups.append(self.metrics_variables)
+        pairs = [
+            pair
+            for group, values in zip(groups, state, strict=True)
+            for pair in zip(group, values, strict=True)
+        ]
+        if not any(isinstance(x, jax.core.Tracer) for _, x in pairs):
+            # `run_eagerly=True`: whatever the step writes is written.
+            for variable, value in pairs:
+                variable.assign(value)
+            logs = method(self, data)
+            return logs, tuple([v.value for v in group] for group in groups)
+        with keras.StatelessScope(pairs) as scope:
+            logs = method(self, data)
+        new = tuple(
+            [scope.get_current_value(v) for v in group] for group in groups
+        )
+        return logs, new
+
+    return step
+
+
+def compiled_loss(
+    model: keras.Model,
+    y: Any,
+    y_pred: Any,
+    sample_weight: Any = None,
+    regularization_losses: Any = None,
+) -> Any:
+    """The loss of `compile`, which is counted in the logs, as in Keras 2.
+
+    Args:
+        model: The model.
+        y: Labels.
+        y_pred: Outputs.
+        sample_weight: Weights. Defaults to `None`.
+        regularization_losses: List of the model's losses. Defaults to `None`,
+            which leaves them out.
+
+    Returns:
+        Scalar.
+    """
+    loss = model.compute_loss(y=y, y_pred=y_pred, sample_weight=sample_weight)
+    if regularization_losses is None and model.losses:
+        loss = loss - sum(model.losses)
+    for metric in model.metrics:
+        if metric.name == "loss":
+            rows = keras.tree.flatten(y_pred)[0].shape[0]
+            metric.update_state(loss, sample_weight=rows)
+    return loss
+
+
+def update_compiled_metrics(
+    model: keras.Model, y: Any, y_pred: Any, sample_weight: Any = None
+) -> None:
+    """Update the metrics of `compile`.
+
+    Args:
+        model: The model.
+        y: Labels.
+        y_pred: Outputs.
+        sample_weight: Weights. Defaults to `None`.
+    """
+    model.compute_metrics(None, y, y_pred, sample_weight)
+
+
+def reset_states(owner: Any) -> None:
+    """Forget what a metric, a recurrent layer or a whole model has seen.
+
+    Args:
+        owner: A metric, a layer, or a model of layers that keep states.
+    """
+    if isinstance(owner, keras.Model) or not hasattr(owner, "reset_state"):
+        for layer in getattr(owner, "layers", ()):
+            if hasattr(layer, "layers") or hasattr(layer, "reset_state"):
+                reset_states(layer)
+        return
+    owner.reset_state()
+
+
+@keras.saving.register_keras_serializable("keras_jax_ext")
+class _AddsLoss(keras.layers.Layer):
+    """Hands its first input on, and adds the second as a loss."""
+
+    def call(self, outputs, loss):
+        self.add_loss(keras.ops.mean(loss))
+        return outputs
+
+    def compute_output_spec(self, outputs, loss):
+        return keras.tree.map_structure(
+            lambda x: keras.KerasTensor(x.shape, x.dtype), outputs
+        )
+
+
+def with_loss(model: Any, loss: Any) -> Any:
+    """A functional model with a loss of its own, as `model.add_loss`.
+
+    Args:
+        model: A functional model.
+        loss: Tensor computed of the model's inputs and layers.
+
+    Returns:
+        A model of the same inputs, outputs, layers and name.
+    """
+    outputs = _AddsLoss()(model.outputs, loss)
+    single = not isinstance(model.output, (list, tuple))
+    outputs = outputs[0] if single else outputs
+    return type(model)(model.inputs, outputs, name=model.name)

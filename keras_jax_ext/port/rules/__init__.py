@@ -1,0 +1,1 @@
+"""What the tool knows to rewrite: one file for each subject."""

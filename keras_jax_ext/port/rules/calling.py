@@ -1,0 +1,112 @@
+"""Calls of layers: `layer(x, training)`, where only tensors go by position."""
+
+from keras_jax_ext.port.resolve import dotted, made_by
+from keras_jax_ext.port.rules.operations import keyword
+from keras_jax_ext.port.script import Script
+
+import libcst as cst
+
+_MODES = ("training", "is_training", "train", "is_train")
+
+
+def by_name(script: Script, node: cst.Call, updated: cst.Call) -> cst.Call:
+    """A call of a layer whose arguments behind a mode go by name."""
+    first = next(
+        (i for i, a in enumerate(node.args) if i and _is_mode(a)), None
+    )
+    if first is None:
+        return updated
+    names = _parameters(script, node.func)
+    args = list(updated.args)
+    if not names and script.code(node.func).startswith("self."):
+        # Of an attribute that is not known, the name tells.
+        names = [""] * first + [script.code(node.args[first].value)]
+        if names[first] != "training" or len(args) > first + 1:
+            return updated
+    if any(a.star for a in args):
+        return updated
+    for place in range(first, len(args)):
+        if args[place].keyword is not None:
+            break
+        if place >= len(names):
+            return updated
+        args[place] = keyword(names[place], args[place].value, args[place])
+    return updated.with_changes(args=args)
+
+
+def _is_mode(arg: cst.Arg) -> bool:
+    """Whether an argument says whether to train, or is another switch."""
+    return (
+        arg.keyword is None
+        and isinstance(arg.value, cst.Name)
+        and arg.value.value in (*_MODES, "True", "False")
+    )
+
+
+def _parameters(script: Script, func: cst.BaseExpression) -> list[str]:
+    """The arguments of what is called, as far as they are known."""
+    made = _maker(script, func)
+    if isinstance(made, cst.ClassDef):
+        for each in made.body.body:
+            if isinstance(each, cst.FunctionDef) and each.name.value == "call":
+                return [p.name.value for p in each.params.params][1:]
+        return []
+    if isinstance(made, cst.Call):
+        # Of Keras's own: layers and whole models.
+        return ["inputs", "training"]
+    return []
+
+
+def _maker(script: Script, func: cst.BaseExpression):
+    """The class of the script, or the call of Keras's, that made a layer."""
+    if isinstance(func, cst.Subscript):
+        func = func.value
+    if isinstance(func, cst.Name):
+        for each in script.names.assignments(func):
+            value = script.names.value(each)
+            if value is not None and (made := _made(script, value)):
+                return made
+        return None
+    owner = script.within(func, cst.ClassDef)
+    text = script.code(func)
+    if not text.startswith("self.") or not isinstance(owner, cst.ClassDef):
+        return None
+    finder = _Assigned(script, text)
+    owner.visit(finder)
+    for value in finder.found:
+        if made := _made(script, value):
+            return made
+    return None
+
+
+def _made(script: Script, value: cst.BaseExpression):
+    """What makes a value: a call, or one in a list."""
+    if isinstance(value, (cst.List, cst.Tuple)) and value.elements:
+        value = value.elements[0].value
+    if isinstance(value, cst.ListComp):
+        value = value.elt
+    if not isinstance(value, cst.Call):
+        return None
+    name = dotted(value.func) and script.names.quiet(value.func)
+    if name:
+        return value if name.startswith("keras.") else None
+    if isinstance(value.func, cst.Name):
+        for each in script.names.assignments(value.func):
+            found = made_by(each)
+            if isinstance(found, cst.ClassDef):
+                return found
+    return None
+
+
+class _Assigned(cst.CSTVisitor):
+    """The values that an attribute is given in a class."""
+
+    def __init__(self, script: Script, text: str) -> None:
+        self._script = script
+        self._text = text
+        self.found: list[cst.BaseExpression] = []
+
+    def visit_Assign(self, node: cst.Assign) -> None:
+        for each in node.targets:
+            if self._script.code(each.target) == self._text:
+                self.found.append(node.value)

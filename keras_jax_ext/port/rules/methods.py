@@ -1,0 +1,292 @@
+"""Methods that changed, of whatever object: `model.fit_generator`."""
+
+from keras_jax_ext.port.rules.kinds import base_kind
+from keras_jax_ext.port.rules.operations import keyword, tidy
+from keras_jax_ext.port.script import Script
+from keras_jax_ext.port.tables.arguments import COUNTED, METHOD_NAMES, METHODS
+
+import libcst as cst
+
+_CLASSES = (
+    "(lambda p: p.argmax(axis=-1) if p.shape[-1] > 1 "
+    'else (p > 0.5).astype("int32"))({call})'
+)
+# Methods of tensors that arrays of JAX do not have, and what to do.
+_LEFT = {
+    "eval": "take `kje.keras2.to_numpy` of it",
+    "scatter_nd_update": "use `keras.ops.scatter_update`",
+    "scatter_update": "use `keras.ops.scatter_update`",
+    "get_concrete_function": "use `jax.jit`",
+    "as_graph_def": "leave it out",
+    "to_tensor": "pad the rows",
+    "to_yaml": "use `to_json`",
+    "get_output_at": "use `output`",
+    "get_input_at": "use `input`",
+    "get_output_shape_at": "use `output.shape`",
+    "add_update": "assign the variable in `call`",
+    "get_updates_for": "leave it out",
+}
+
+
+def rewrite(
+    script: Script, node: cst.Call, updated: cst.Call
+) -> cst.BaseExpression:
+    """A call of a method with its name and arguments of now."""
+    func = updated.func
+    assert isinstance(func, cst.Attribute)
+    method = func.attr.value
+    handler = _HANDLERS.get(method)
+    if handler is not None:
+        return handler(script, node, updated)
+    if method in _LEFT and script.of_tensorflow:
+        script.todo(node, f"arrays of JAX have no `{method}`", _LEFT[method])
+        return updated
+    if method in _TAKES_ARRAYS:
+        updated = _of_arrays(script, node, updated)
+    if method in METHODS or method in METHOD_NAMES:
+        return _renamed(script, node, updated, method)
+    return updated
+
+
+# Scalars are numbers, and tensors within `value_and_grad` are read, too.
+TO_NUMPY = "keras_jax_ext.keras2.to_numpy"
+_TAKES_ARRAYS = ("fit", "predict", "evaluate", "predict_classes")
+
+
+def _of_arrays(script, node, updated):
+    """A list of numbers was taken for an array."""
+    args = list(updated.args)
+    for place in range(min(2, len(args))):
+        value = node.args[place].value
+        if isinstance(value, cst.Name):
+            found = [
+                script.names.value(a) for a in script.names.assignments(value)
+            ]
+            value = found[0] if len(found) == 1 else value
+        if args[place].star or args[place].keyword is not None:
+            continue
+        if not (isinstance(value, cst.List) and _is_of_numbers(value)):
+            continue
+        tensor = script.target("keras.ops.convert_to_tensor")
+        call = cst.Call(
+            cst.parse_expression(tensor), [cst.Arg(args[place].value)]
+        )
+        args[place] = args[place].with_changes(value=call)
+        script.done(node, "an array of the list")
+    return updated.with_changes(args=args)
+
+
+def _is_of_numbers(value) -> bool:
+    if isinstance(value, cst.UnaryOperation):
+        value = value.expression
+    if isinstance(value, (cst.Integer, cst.Float)):
+        return True
+    return (
+        isinstance(value, cst.List)
+        and bool(value.elements)
+        and all(_is_of_numbers(e.value) for e in value.elements)
+    )
+
+
+_STEPS = ("steps_per_epoch", "validation_steps", "steps")
+
+
+def _renamed(script, node, updated, method):
+    table = METHODS.get(method, {})
+    args = []
+    for arg in updated.args:
+        key = arg.keyword.value if arg.keyword else None
+        if key in _STEPS and "/" in script.code(arg.value).replace("//", ""):
+            value = cst.parse_expression(f"int({script.code(arg.value)})")
+            script.done(node, f"`{key}=` is an integer")
+            arg = arg.with_changes(value=value)
+        if key in COUNTED:
+            script.todo(node, f"`{key}=` counts rows", "give steps_per_epoch=")
+        if key == "generator" and method not in METHOD_NAMES:
+            args.append(arg)
+        elif key in table and (now := table[key]):
+            script.done(node, f"`{key}=` is `{now}=`")
+            args.append(arg.with_changes(keyword=cst.Name(now)))
+        elif key in table:
+            script.done(node, f"`{key}=` is left out: it is of the data now")
+        else:
+            args.append(arg)
+    if method.endswith("_generator"):
+        args = _by_name(args, method)
+    name = METHOD_NAMES.get(method, method)
+    if name == "add_weight":
+        return _add_weight(script, node, updated.with_changes(args=args))
+    if name != method:
+        script.done(node, f"`{name}`")
+    if args == list(updated.args) and name == method:
+        return updated
+    func = updated.func.with_changes(attr=cst.Name(name))
+    return updated.with_changes(func=func, args=tidy(args))
+
+
+# The order of the arguments of `fit_generator` and its like.
+_ORDERS = {
+    "fit_generator": "x steps_per_epoch epochs verbose callbacks "
+    "validation_data validation_steps",
+    "evaluate_generator": "x steps",
+    "predict_generator": "x steps",
+}
+
+
+def _by_name(args, method):
+    order = _ORDERS[method].split()
+    return [
+        keyword(order[i], a.value, a)
+        if i > 0 and a.keyword is None and i < len(order)
+        else a
+        for i, a in enumerate(args)
+    ]
+
+
+def _add_weight(script, node, updated):
+    """The name is no longer the first argument."""
+    order = ("name", "shape", "dtype", "initializer", "regularizer")
+    args = [
+        keyword(order[i], a.value, a)
+        if a.keyword is None and i < len(order)
+        else a
+        for i, a in enumerate(updated.args)
+    ]
+    first = updated.args[0] if updated.args else None
+    if first is not None and isinstance(first.value, (cst.Tuple, cst.List)):
+        args = list(updated.args)  # Keras 3's own order: the shape first
+    name = cst.Name("add_weight")
+    if args != list(updated.args) or updated.func.attr.value != "add_weight":
+        script.done(node, "`add_weight(name=...)`")
+    func = updated.func.with_changes(attr=name)
+    return updated.with_changes(func=func, args=tidy(args))
+
+
+def _numpy(script, node, updated):
+    if updated.args or not script.of_tensorflow:
+        return updated
+    inner = updated.func.value
+    target = script.target(TO_NUMPY)
+    script.done(node, f"`{target}`")
+    return cst.Call(cst.parse_expression(target), [cst.Arg(inner)])
+
+
+def _call_of(script, updated, name):
+    """`helper(object, ...)` for `object.method(...)`."""
+    target = cst.parse_expression(script.target(name))
+    args = [cst.Arg(updated.func.value), *updated.args]
+    return cst.Call(target, tidy(args))
+
+
+def _reset_states(script, node, updated):
+    script.done(node, "`kje.keras2.reset_states`")
+    return _call_of(script, updated, "keras_jax_ext.keras2.reset_states")
+
+
+def _predict_classes(script, node, updated):
+    call = updated.with_changes(
+        func=updated.func.with_changes(attr=cst.Name("predict"))
+    )
+    script.done(node, "`predict`, and the largest of each row")
+    return cst.parse_expression(_CLASSES.format(call=script.code(call)))
+
+
+def _shape(script, node, updated):
+    if updated.args or not script.of_tensorflow:
+        return updated
+    script.done(node, "`.shape`")
+    return updated.func.with_changes(attr=cst.Name("shape"))
+
+
+def _as_list(script, node, updated):
+    inner = updated.func.value
+    if updated.args or not script.of_tensorflow:
+        return updated
+    if not script.code(inner).endswith("shape"):
+        return updated
+    script.done(node, "`list` of the shape")
+    return cst.Call(cst.Name("list"), [cst.Arg(inner)])
+
+
+def _add_metric(script, node, updated):
+    """Models of ours have it; stock layers do not."""
+    owner = script.within(node, cst.ClassDef)
+    inside = script.code(node.func.value) == "self"
+    if inside and owner is not None and base_kind(script, owner) == "model":
+        args = [
+            a
+            for a in updated.args
+            if not (a.keyword and a.keyword.value == "aggregation")
+        ]
+        return updated.with_changes(args=tidy(args))
+    script.todo(
+        node,
+        "only models and layers of `kje` have `add_metric`",
+        "derive the layer from `kje.Layer`",
+    )
+    return updated
+
+
+def _minimize(script, node, updated):
+    """`optimizer.minimize(loss, variables)` of a function `loss`."""
+    args = updated.args
+    names = [a.keyword.value if a.keyword else "" for a in args]
+    if len(args) != 2 or names not in (
+        ["", ""],
+        ["", "var_list"],
+        ["loss", "var_list"],
+    ):
+        script.todo(node, "this `minimize`", "use `kje.value_and_grad`")
+        return updated
+    helper = script.target("keras_jax_ext.value_and_grad")
+    loss, variables = (script.code(a.value) for a in args)
+    if isinstance(node.args[1].value, cst.Lambda):
+        variables = f"({variables})()"
+    text = (
+        f"{script.code(updated.func.value)}.apply_gradients("
+        f"zip({helper}({loss}, {variables})()[1], {variables}))"
+    )
+    script.done(node, "`kje.value_and_grad`, and `apply_gradients`")
+    return cst.parse_expression(text)
+
+
+def _add_loss(script, node, updated):
+    """Of a layer, without `inputs=`; of a functional model, a new model."""
+    owner = node.func.value
+    args = [
+        a
+        for a in updated.args
+        if not (a.keyword and a.keyword.value == "inputs")
+    ]
+    inside = script.code(owner).split(".")[0] in ("self", "super()")
+    if inside or not isinstance(owner, cst.Name):
+        if len(args) != len(updated.args):
+            script.done(node, "`inputs=` is left out")
+        return updated.with_changes(args=tidy(args))
+    statement = script.names.parents.get(node)
+    if (
+        not isinstance(statement, cst.Expr)
+        or len(args) != 1
+        or isinstance(args[0].value, cst.Lambda)
+    ):
+        script.todo(node, "this `add_loss`", "use `kje.keras2.with_loss`")
+        return updated
+    helper = script.target("keras_jax_ext.keras2.with_loss")
+    script.done(node, "`kje.keras2.with_loss`")
+    script.rebound[node] = owner.value
+    return cst.parse_expression(
+        f"{helper}({owner.value}, {script.code(args[0].value)})"
+    )
+
+
+_HANDLERS = {
+    "add_loss": _add_loss,
+    "add_metric": _add_metric,
+    "numpy": _numpy,
+    "reset_states": _reset_states,
+    "predict_classes": _predict_classes,
+    "get_shape": _shape,
+    "as_list": _as_list,
+    "add_weight": _add_weight,
+    "minimize": _minimize,
+}

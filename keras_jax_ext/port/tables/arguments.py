@@ -1,0 +1,72 @@
+"""Arguments of Keras 2 that have another name or none in Keras 3."""
+
+# In any call of this constructor (or of one below the module): argument ->
+# its name now, or `None` where it is left out.
+RENAMED: dict[str, dict[str, str | None]] = {
+    "keras.optimizers": {"lr": "learning_rate"},
+    "keras.layers.LeakyReLU": {"alpha": "negative_slope"},
+    "keras.layers.BatchNormalization": {"fused": None},
+    "keras.layers.LSTM": {"implementation": None},
+    "keras.layers.GRU": {"implementation": None},
+    "keras.layers.SimpleRNN": {"implementation": None},
+    "keras.layers.LSTMCell": {"implementation": None},
+    "keras.layers.Dropout": {"p": "rate"},
+    "keras.callbacks.ReduceLROnPlateau": {"epsilon": "min_delta"},
+    "keras.callbacks.ModelCheckpoint": {"period": None},
+    "keras.datasets.imdb.load_data": {"nb_words": "num_words"},
+    "keras.datasets.reuters.load_data": {"nb_words": "num_words"},
+    "keras.utils.to_categorical": {"nb_classes": "num_classes"},
+    "keras.models.Model": {"input": "inputs", "output": "outputs"},
+    "keras.Model": {"input": "inputs", "output": "outputs"},
+}
+# Those whose loss means another thing.
+NOTES = {
+    ("keras.callbacks.ModelCheckpoint", "period"): (
+        "`period` is gone: each epoch is saved"
+    ),
+}
+# Arguments of `fit` and its like, whatever is called.
+METHODS: dict[str, dict[str, str | None]] = {
+    name: {
+        "workers": None,
+        "use_multiprocessing": None,
+        "max_queue_size": None,
+        "max_q_size": None,
+        "nb_worker": None,
+        "pickle_safe": None,
+        "nb_epoch": "epochs",
+        "generator": "x",
+    }
+    for name in (
+        "fit",
+        "evaluate",
+        "predict",
+        "fit_generator",
+        "evaluate_generator",
+        "predict_generator",
+    )
+}
+METHODS["compile"] = {
+    "experimental_run_tf_function": None,
+    "experimental_steps_per_execution": "steps_per_execution",
+}
+# Arguments of methods that count otherwise: refused.
+COUNTED = ("samples_per_epoch", "nb_val_samples", "val_samples")
+# Names of methods that changed alone.
+METHOD_NAMES = {
+    "fit_generator": "fit",
+    "evaluate_generator": "evaluate",
+    "predict_generator": "predict",
+    "predict_proba": "predict",
+    "add_variable": "add_weight",
+}
+# What every layer takes besides its own arguments.
+OF_LAYERS = [
+    "activity_regularizer",
+    "trainable",
+    "dtype",
+    "autocast",
+    "name",
+    "input_shape",
+    "input_dim",
+]

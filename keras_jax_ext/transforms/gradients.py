@@ -1,0 +1,307 @@
+"""Gradients by hand: what `tf.GradientTape` did, for any Keras variables."""
+
+import contextlib
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from keras_jax_ext import _keras
+
+import jax
+import jax.numpy as jnp
+import keras
+
+
+def value_and_grad(
+    function: Callable[..., Any],
+    variables: Any,
+    *,
+    has_aux: bool = False,
+    jit: bool = False,
+) -> Callable[..., Any]:
+    """See a function of Keras models as its value and its gradients.
+
+    For loops written by hand. The function may call models and layers in
+    training mode, and update metrics: what it writes to variables (moving
+    averages, seeds, counts) is written to them, as without gradients. Inside
+    another transformation of JAX, or another `value_and_grad`, it works too.
+    A call that builds the model runs the function twice; lists, dicts and sets
+    outside of it then hold what the second run gives them.
+
+    Example:
+
+    ```python
+    def loss(x, y):
+        return jnp.mean((model(x, training=True) - y) ** 2)
+
+    step = kje.value_and_grad(loss, model.trainable_variables, jit=True)
+    value, gradients = step(x, y)
+    optimizer = keras.optimizers.SGD(0.1)
+    optimizer.apply(gradients, model.trainable_variables)
+    ```
+
+    Args:
+        function: Function that returns the value to differentiate. Of a value
+            that is no scalar, the sum is differentiated.
+        variables: List of variables, or any structure of them; or a function
+            that returns it, for a model that the first call builds. An entry
+            may be an array that is also an argument of the call: the gradient
+            is then by that argument. A tuple of such structures stands for
+            several values, one for each: `function` returns a tuple of them.
+        has_aux: Boolean. Whether `function` returns a pair of the value and
+            anything else, which is handed on. Defaults to `False`.
+        jit: Boolean. Whether to compile the function, once for each shape of
+            the arguments. Numbers and strings outside of the arguments are
+            then constants, as in `jax.jit`. Defaults to `False`.
+
+    Returns:
+        Function of the same arguments that returns the value, or the pair of
+        `has_aux`, and the gradients in the structure of `variables`. What the
+        value does not depend on has a gradient of zeros.
+
+    Raises:
+        ValueError: If there are no variables, or one that is neither a
+            variable nor an argument.
+    """
+    if jit:
+        return _Compiled(function, variables, has_aux)
+
+    def step(*args: Any) -> Any:
+        return _differentiated(function, variables, has_aux, args)
+
+    return step
+
+
+def _differentiated(function, variables, has_aux, args):
+    """The value and the gradients, once the variables are known."""
+    given = _given(variables)
+    while True:
+        put_back = _contents(function)
+        outcome = _once(function, given, has_aux, args)
+        now = _given(variables)
+        if [id(v) for v in keras.tree.flatten(now)] == [
+            id(v) for v in keras.tree.flatten(given)
+        ]:
+            break
+        given = now  # the call has built a model
+        put_back()  # it is run once more
+    if not keras.tree.flatten(given):
+        raise ValueError(
+            "Gradients are by variables. Received: variables=[]. If the first "
+            "call builds the model, give a function: `lambda: "
+            "model.trainable_variables`."
+        )
+    outputs, gradients, written = outcome
+    for variable, value in written:
+        variable.assign(value)
+    return outputs, gradients
+
+
+def _contents(function):
+    """Note what outer lists and dicts hold; a function that puts it back."""
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return lambda: None
+    found = [function.__globals__.get(name) for name in code.co_names]
+    for cell in function.__closure__ or ():
+        with contextlib.suppress(ValueError):  # it is empty yet
+            found.append(cell.cell_contents)
+    held = [
+        (each, each.copy())
+        for each in found
+        if type(each) in (list, dict, set, deque)
+    ]
+
+    def put_back():
+        for each, copy in held:
+            each.clear()
+            add = each.extend if hasattr(each, "extend") else each.update
+            add(copy)
+
+    return put_back
+
+
+def _given(variables):
+    """The structures of variables; functions that return them are called."""
+    if callable(variables) and not isinstance(variables, keras.Variable):
+        return variables()
+    if isinstance(variables, tuple):
+        return tuple(_given(v) for v in variables)
+    return variables
+
+
+def _once(function, given, has_aux, args):
+    groups = given if isinstance(given, tuple) else (given,)
+    leaves = keras.tree.flatten(list(groups))
+    differentiated = _Sources(leaves, args)
+    several = isinstance(given, tuple)
+    aside: list[Any] = []
+
+    def pure(values, arrays):
+        filled = differentiated.fill(args, arrays)
+        with _Scope(differentiated.pairs(values)) as scope:
+            outputs = function(*filled)
+        value, aux = outputs if has_aux else (outputs, None)
+        losses = tuple(value) if several else (value,)
+        arrays_out, rest = _parted((value, aux))
+        written = list(scope.written.values())
+        aside[:] = [rest, written]
+        new = [scope.get_current_value(v) for v in written]
+        return tuple(map(jnp.asarray, losses)), (arrays_out, new)
+
+    losses, pull_back, (arrays_out, new) = jax.vjp(
+        pure, *differentiated.values(args), has_aux=True
+    )
+    rest, written = aside
+    value, aux = _joined(arrays_out, rest)
+    gradients = [
+        differentiated.gradients(group, pull_back(_one_of(losses, i)))
+        for i, group in enumerate(groups)
+    ]
+    outputs = (value, aux) if has_aux else value
+    result = tuple(gradients) if several else gradients[0]
+    return outputs, result, list(zip(written, new, strict=True))
+
+
+def _one_of(losses, place):
+    """Ones for one of the losses, zeros for the others."""
+    return tuple(
+        jnp.ones_like(loss) if i == place else jnp.zeros_like(loss)
+        for i, loss in enumerate(losses)
+    )
+
+
+class _Sources:
+    """What to differentiate by: variables, and arguments."""
+
+    def __init__(self, leaves: Sequence[Any], args: Sequence[Any]) -> None:
+        self.variables: list[Any] = []
+        self.places: list[int] = []
+        for leaf in leaves:
+            if isinstance(leaf, keras.Variable):
+                if all(leaf is not v for v in self.variables):
+                    self.variables.append(leaf)
+            else:
+                self.places.append(_place(leaf, args))
+        self.places = sorted(set(self.places))
+        self._args = args
+
+    def values(self, args):
+        """Arrays of the variables and of the arguments."""
+        values = [v.value for v in self.variables]
+        return values, [jnp.asarray(args[i]) for i in self.places]
+
+    def pairs(self, values):
+        """Each variable with its value."""
+        return list(zip(self.variables, values, strict=True))
+
+    def fill(self, args, arrays):
+        """The arguments, some of them replaced."""
+        filled = list(args)
+        for place, array in zip(self.places, arrays, strict=True):
+            filled[place] = array
+        return filled
+
+    def gradients(self, group, pulled):
+        """The gradients in the structure of the variables."""
+        by_variable, by_argument = pulled
+        known = {
+            id(v): g for v, g in zip(self.variables, by_variable, strict=True)
+        }
+        for place, g in zip(self.places, by_argument, strict=True):
+            known[id(self._args[place])] = g
+        return keras.tree.map_structure(lambda v: known[id(v)], group)
+
+
+def _place(leaf, args):
+    for place, arg in enumerate(args):
+        if arg is leaf:
+            return place
+    raise ValueError(
+        "Gradients are by variables, or by arguments of the call. Received: "
+        f"{leaf!r} (of type {type(leaf).__name__}). Give it to the function as "
+        "an argument."
+    )
+
+
+class _Scope(keras.StatelessScope):
+    """A scope within another one, that knows what was written and read."""
+
+    def __init__(self, pairs):
+        super().__init__(pairs, collect_losses=True)
+        self.written: dict[int, Any] = {}
+        self.read: dict[int, Any] = {}
+        self._outer = _keras.current_scope()
+
+    def add_update(self, update):
+        super().add_update(update)
+        self.written[id(update[0])] = update[0]
+
+    def get_current_value(self, variable):
+        self.read[id(variable)] = variable
+        value = super().get_current_value(variable)
+        if value is None and self._outer is not None:
+            return self._outer.get_current_value(variable)
+        return value
+
+
+def _parted(tree):
+    """Arrays of a structure, and a function's worth of the rest."""
+    leaves, structure = jax.tree.flatten(tree)
+    arrays = [x for x in leaves if isinstance(x, jax.Array)]
+    return arrays, (leaves, structure)
+
+
+def _joined(arrays, rest):
+    """A structure with its arrays put back."""
+    leaves, structure = rest
+    left = iter(arrays)
+    filled = [next(left) if isinstance(x, jax.Array) else x for x in leaves]
+    return structure.unflatten(filled)
+
+
+class _Compiled:
+    """A step as one program; the variables that it reads are its inputs."""
+
+    def __init__(self, function, variables, has_aux):
+        self._function = function
+        self._by = variables
+        self._has_aux = has_aux
+        self._inputs: list[Any] = []
+        self._written: list[Any] = []
+        self._program: Any = None
+
+    def __call__(self, *args: Any) -> Any:
+        if self._program is None:
+            self._find_inputs(args)
+            self._program = jax.jit(self._pure)
+        values = [v.value for v in self._inputs]
+        result, new = self._program(values, args)
+        for variable, value in zip(self._written, new, strict=True):
+            variable.assign(value)
+        return result
+
+    def _find_inputs(self, args):
+        """Run once, unseen, to build the model and see what is read."""
+        with _Scope([]) as scope:
+            _differentiated(self._function, self._by, self._has_aux, args)
+        found = {**scope.read, **scope.written}
+        self._inputs = list(found.values())
+        self._written = list(scope.written.values())
+
+    def _pure(self, values, args):
+        pairs = list(zip(self._inputs, values, strict=True))
+        with _Scope(pairs) as scope:
+            result = _differentiated(
+                self._function, self._by, self._has_aux, args
+            )
+        new = [scope.get_current_value(v) for v in self._written]
+        known = {id(v) for v in self._inputs}
+        missed = [v.path for i, v in scope.read.items() if i not in known]
+        if missed:
+            raise ValueError(
+                "A compiled step reads the same variables in each call. "
+                f"Received: {missed[:3]}, not read in the first one. Give "
+                "`jit=False`."
+            )
+        return result, new

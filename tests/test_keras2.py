@@ -1,0 +1,350 @@
+"""`kje.keras2`: what ported scripts need beside Keras 3."""
+
+import keras_jax_ext as kje
+
+import jax
+import jax.numpy as jnp
+import keras
+import numpy as np
+import pytest
+
+keras2 = kje.keras2
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(16, 3)).astype("float32")
+Y = RNG.normal(size=(16, 2)).astype("float32")
+
+
+class ByHand(kje.Model):
+    """The step of Keras's own `fit`, written out."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = keras.layers.BatchNormalization()
+        self.out = keras.layers.Dense(2)
+        self.tracker = keras.metrics.Mean(name="loss")
+
+    @property
+    def metrics(self):
+        return [self.tracker]
+
+    def call(self, x, training=None):
+        return self.out(self.norm(x, training=training))
+
+    def loss_of(self, data, training):
+        x, y = data
+        return jnp.mean((self(x, training=training) - y) ** 2)
+
+    @keras2.stateful_step
+    def train_step(self, data):
+        loss, gradients = kje.value_and_grad(
+            lambda: self.loss_of(data, True), self.trainable_variables
+        )()
+        self.optimizer.apply_gradients(
+            zip(gradients, self.trainable_variables, strict=True)
+        )
+        self.tracker.update_state(loss)
+        return {"loss": self.tracker.result()}
+
+    @keras2.stateful_step
+    def test_step(self, data):
+        self.tracker.update_state(self.loss_of(data, False))
+        return {"loss": self.tracker.result()}
+
+
+class Stock(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.norm = keras.layers.BatchNormalization()
+        self.out = keras.layers.Dense(2)
+
+    def call(self, x, training=None):
+        return self.out(self.norm(x, training=training))
+
+
+@pytest.mark.parametrize("eager", [False, True])
+def test_a_step_by_hand_trains_as_keras_does(eager):
+    ours, stock = ByHand(), Stock()
+    ours(X)
+    stock(X)
+    stock.set_weights(ours.get_weights()[:6])
+    given = {"batch_size": 8, "epochs": 2, "shuffle": False, "verbose": 0}
+    given["validation_data"] = (X, Y)
+    ours.compile(keras.optimizers.Adam(0.1), run_eagerly=eager)
+    stock.compile(keras.optimizers.Adam(0.1), "mse")
+    first = ours.fit(X, Y, **given).history
+    second = stock.fit(X, Y, **given).history
+    for name in ("loss", "val_loss"):
+        np.testing.assert_allclose(first[name], second[name], rtol=1e-5)
+    for a, b in zip(ours.get_weights()[:6], stock.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_an_optimizer_of_the_models_own_is_changed_eagerly():
+    class Two(ByHand):
+        @keras2.stateful_step
+        def train_step(self, data):
+            loss, gradients = kje.value_and_grad(
+                lambda: self.loss_of(data, True), self.trainable_variables
+            )()
+            self.own.apply(gradients, self.trainable_variables)
+            return {"loss": loss}
+
+    model = Two()
+    model(X)
+    model.own = keras.optimizers.Adam(0.1)
+    model.compile(run_eagerly=True)
+    before = model.out.kernel.numpy()
+    model.fit(X, Y, batch_size=8, verbose=0)
+    assert int(model.own.iterations) == 2
+    assert not np.allclose(before, model.out.kernel)
+
+
+def sampled(x):
+    return x + keras.random.normal(x.shape[1:], seed=keras2.layer_seed())
+
+
+def test_a_lambda_layer_draws_anew_in_a_compiled_program():
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, keras2.Lambda(sampled, (3,))(inputs))
+    first = model.predict(X, verbose=0)
+    assert not np.allclose(first, model.predict(X, verbose=0))
+    assert not np.allclose(model(X), model(X))
+    assert keras2.layer_seed() is None
+
+
+@pytest.mark.filterwarnings("ignore:(.|\\n)*symbolic")
+def test_a_functional_model_has_a_loss_of_its_own():
+    inputs = keras.Input((3,))
+    outputs = keras.layers.Dense(3, name="d")(inputs)
+    model = kje.Model(inputs, outputs, name="auto")
+    loss = keras.ops.mean(keras.ops.square(outputs - inputs), axis=-1)
+    model = keras2.with_loss(model, loss)
+    assert (model.name, [*model.output_shape]) == ("auto", [None, 3])
+    model.compile(keras.optimizers.SGD(0.0))
+    history = model.fit(X, epochs=1, batch_size=16, verbose=0).history
+    expected = np.mean((model.predict(X, verbose=0) - X) ** 2)
+    np.testing.assert_allclose(history["loss"], [expected], rtol=1e-5)
+
+
+def test_states_are_forgotten():
+    mean = keras.metrics.Mean()
+    mean.update_state([1.0])
+    keras2.reset_states(mean)
+    assert float(mean.result()) == 0
+    lstm = keras.layers.LSTM(2, stateful=True)
+    model = keras.Sequential(
+        [keras.Input(batch_shape=(1, 4, 3)), keras.Sequential([lstm])]
+    )
+    x = X[:4][None]
+    first = np.asarray(model(x))
+    assert not np.allclose(first, model(x))
+    keras2.reset_states(model)
+    np.testing.assert_allclose(first, model(x), rtol=1e-6)
+
+
+def test_a_shape_is_checked():
+    assert keras2.ensure_shape(X, (None, 3)) is X
+    with pytest.raises(ValueError, match=r"shape=\(None, 4\)"):
+        keras2.ensure_shape(X, (None, 4))
+
+
+def test_texts_are_tokenized_as_before():
+    tokenizer = keras2.Tokenizer(num_words=3)
+    tokenizer.fit_on_texts(["a b a", "a c"])
+    assert tokenizer.texts_to_sequences(["a b c"]) == [[1, 2]]
+    assert keras2.text_to_word_sequence("Ab, c!") == ["ab", "c"]
+
+
+def test_every_name_is_there():
+    assert {*keras2.__all__} <= {*dir(keras2)}
+
+
+class Compiled(kje.Model):
+    """A step of Keras 2 with the loss and the metrics of `compile`."""
+
+    @keras2.stateful_step
+    def train_step(self, data):
+        x, y = data
+
+        def forward():
+            y_pred = self(x, training=True)
+            loss = keras2.compiled_loss(
+                self, y, y_pred, regularization_losses=self.losses
+            )
+            return loss, y_pred
+
+        (_, y_pred), gradients = kje.value_and_grad(
+            forward, lambda: self.trainable_variables, has_aux=True
+        )()
+        self.optimizer.apply_gradients(
+            zip(gradients, self.trainable_variables, strict=True)
+        )
+        keras2.update_compiled_metrics(self, y, y_pred)
+        return self.get_metrics_result()
+
+
+def test_a_step_with_the_loss_of_compile_logs_what_fit_does():
+    histories = []
+    for cls in (Compiled, keras.Model):
+        inputs = keras.Input((3,))
+        layer = keras.layers.Dense(
+            2, kernel_initializer="ones", kernel_regularizer="l2"
+        )
+        model = cls(inputs, layer(inputs))
+        model.compile(keras.optimizers.SGD(0.1), "mse", metrics=["mae"])
+        # Batches of 6, 6 and 4 rows.
+        options = {"epochs": 2, "batch_size": 6, "shuffle": False}
+        history = model.fit(X, Y, verbose=0, **options)
+        histories.append(history.history)
+    assert histories[0].keys() == histories[1].keys()
+    for name, values in histories[0].items():
+        np.testing.assert_allclose(values, histories[1][name], rtol=1e-5)
+
+
+def test_the_losses_of_a_model_count_only_if_given():
+    inputs = keras.Input((3,))
+    layer = keras.layers.Dense(2, kernel_regularizer="l2")
+    model = kje.Model(inputs, layer(inputs))
+    model.compile("sgd", "mse")
+    y = model(X)
+    plain = keras2.compiled_loss(model, Y, y)
+    np.testing.assert_allclose(plain, np.mean((Y - y) ** 2), rtol=1e-5)
+
+
+def test_a_module_knows_its_variables():
+    class Inner(keras2.Module):
+        def __init__(self):
+            super().__init__()
+            self.steps = keras.Variable(0, trainable=False, dtype="int32")
+
+    class Outer(keras2.Module):
+        def __init__(self):
+            super().__init__(name="outer")
+            self.layer = keras.layers.Dense(1)
+            self.layer.build((None, 2))
+            self.inner = [Inner(), self.layer]
+            self.b = keras.Variable(1.0)
+
+    module = Outer()
+    assert (module.name, module.inner[0].name) == ("outer", "inner")
+    layer, inner = module.layer, module.inner[0]
+    found = [module.b, inner.steps, *layer.variables]
+    assert [id(v) for v in module.variables] == [id(v) for v in found]
+    trained = [module.b, *layer.variables]
+    assert [id(v) for v in module.trainable_variables] == list(map(id, trained))
+    assert module.submodules == (inner, layer, layer)
+
+
+def test_a_scalar_is_a_number():
+    assert round(keras2.to_numpy(jnp.float32(1.6))) == 2
+    assert isinstance(keras2.to_numpy(jnp.ones(2)), np.ndarray)
+    assert keras2.to_numpy({"a": 3, "b": keras.Variable(2.0)}) == {
+        "a": 3,
+        "b": 2.0,
+    }
+    with pytest.raises(Exception, match="in a compiled function"):
+        jax.jit(keras2.to_numpy)(1.0)
+
+
+def test_images_change_at_random_within_bounds():
+    keras.utils.set_random_seed(0)
+    image = np.full((6, 6, 3), 0.5, "float32")
+    drawn = [keras2.random_brightness(image, 0.25)[0, 0, 0] for _ in range(20)]
+    assert 0.25 <= min(drawn) < 0.4
+    assert 0.6 < max(drawn) <= 0.75
+    ramp = np.arange(6.0, dtype="float32")[:, None, None] * np.ones((6, 3))
+    flips = {float(keras2.random_flip_up_down(ramp)[0, 0, 0]) for _ in range(9)}
+    assert flips == {0.0, 5.0}
+    wide = ramp.transpose(1, 0, 2)
+    flips = {
+        float(keras2.random_flip_left_right(wide)[0, 0, 0]) for _ in range(9)
+    }
+    assert flips == {0.0, 5.0}
+    starts = {
+        float(keras2.random_crop(ramp, (4, 6, 3))[0, 0, 0]) for _ in range(30)
+    }
+    assert starts == {0.0, 1.0, 2.0}
+    contrast = keras2.random_contrast(ramp, 2.0, 2.0)
+    np.testing.assert_allclose(contrast, (ramp - 2.5) * 2 + 2.5, rtol=1e-6)
+    colours = RNG.uniform(size=(2, 2, 3)).astype("float32")
+    same = keras2.random_hue(keras2.random_saturation(colours, 1.0, 1.0), 0.0)
+    np.testing.assert_allclose(same, colours, atol=1e-5)
+
+
+def test_a_part_is_no_larger_than_the_whole():
+    with pytest.raises(ValueError, match=r"Received: an array of shape \(3,"):
+        keras2.random_crop(np.ones((3, 3, 1)), (4, 3, 1))
+
+
+def test_a_model_takes_its_mode_by_position():
+    model = kje.Sequential([keras.layers.Dropout(0.5, seed=0)])
+    x = np.ones((4, 8), "float32")
+    np.testing.assert_array_equal(model(x, False), x)
+    assert 0.0 in np.asarray(model(x, True))
+
+
+def test_a_stack_has_an_input_and_an_output():
+    model = kje.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    assert (model.input.shape, model.output.shape) == ((None, 3), (None, 2))
+    with pytest.raises(AttributeError, match="never been called"):
+        _ = kje.Sequential([keras.layers.Dense(2)]).input
+
+
+def test_what_trains_is_said_by_compile():
+    critic = kje.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    maker = kje.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+    keras2.compile(critic, keras.optimizers.SGD(0.1), "mse")
+    critic.trainable = False
+    inputs = keras.Input((2,))
+    both = kje.Model(inputs, critic(maker(inputs)))
+    keras2.compile(both, keras.optimizers.SGD(0.1), "mse")
+    critic.layers[0].trainable = True  # as code around it may
+
+    def weights():
+        return [np.array(m.get_weights()[0]) for m in (maker, critic)]
+
+    def changed(run):
+        before = weights()
+        run()
+        state = [layer.trainable for layer in (critic, critic.layers[0])]
+        assert state == [False, True]
+        pairs = zip(before, weights(), strict=True)
+        return [not np.array_equal(a, b) for a, b in pairs]
+
+    y = np.ones((16, 1))
+    fit = {"epochs": 1, "verbose": 0}
+    assert changed(lambda: critic.train_on_batch(X, y)) == [False, True]
+    assert changed(lambda: critic.fit(X, y, **fit)) == [False, True]
+    z = X[:, :2]
+    assert changed(lambda: both.train_on_batch(z, y)) == [True, False]
+    assert changed(lambda: both.fit(z, y, **fit)) == [True, False]
+    critic.trainable = False
+    keras2.compile(critic, "sgd", "mse")  # frozen from now on
+    critic.trainable = True
+    before = weights()[1]
+    critic.train_on_batch(X, y)
+    assert critic.trainable
+    assert np.array_equal(before, weights()[1])
+
+
+def test_own_metrics_get_labels_of_the_rank_of_the_outputs():
+    def error(y_true, y_pred):
+        return keras.ops.mean(keras.ops.square(y_true - y_pred), axis=-1)
+
+    class Error(keras.metrics.Mean):
+        def update_state(self, y_true, y_pred, sample_weight=None):
+            super().update_state(error(y_true, y_pred), sample_weight)
+
+    model = kje.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    given = [error, Error(name="own"), "mse"]
+    model.compile("sgd", "mse", metrics=keras2.metrics(given))
+    found = model.evaluate(X, Y[:, 0], verbose=0, return_dict=True)
+    assert set(found) == {"loss", "error", "own", "mse"}
+    np.testing.assert_allclose([*found.values()], found["mse"], rtol=1e-5)
+
+
+def test_metrics_of_keras_and_names_stay():
+    auc = keras.metrics.AUC()
+    given = {"a": [auc, "mae", keras.metrics.mean_absolute_error], "b": None}
+    assert keras2.metrics(given) == given
+    assert "update_state" not in vars(auc)

@@ -1,0 +1,199 @@
+"""`kje.value_and_grad`: steps by hand, against Keras's `fit` and JAX."""
+
+import keras_jax_ext as kje
+
+import jax
+import jax.numpy as jnp
+import keras
+import numpy as np
+import pytest
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(16, 3)).astype("float32")
+Y = RNG.normal(size=(16, 2)).astype("float32")
+
+
+class Net(kje.Model):
+    """Built by its first call; draws and keeps moving averages."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden = keras.layers.Dense(4, activation="tanh")
+        self.norm = keras.layers.BatchNormalization()
+        self.drop = keras.layers.Dropout(0.5, seed=1)
+        self.out = keras.layers.Dense(2)
+
+    def call(self, x, training=None):
+        h = self.norm(self.hidden(x), training=training)
+        return self.out(self.drop(h, training=training))
+
+
+def loss_of(model):
+    def loss(x, y):
+        return jnp.mean((model(x, training=True) - y) ** 2)
+
+    return loss
+
+
+def train(model, step, count=3):
+    optimizer = keras.optimizers.SGD(0.1)
+    for _ in range(count):
+        _, gradients = step(X, Y)
+        optimizer.apply(gradients, model.trainable_variables)
+
+
+def same_weights(a, b):
+    pairs = zip(a.get_weights(), b.get_weights(), strict=True)
+    return all(np.allclose(x, y, rtol=1e-5, atol=1e-6) for x, y in pairs)
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_a_loop_by_hand_trains_as_fit_does(jit):
+    ours, stock = Net(), Net()
+    ours(X)
+    stock(X)
+    stock.set_weights(ours.get_weights())
+    step = kje.value_and_grad(loss_of(ours), ours.trainable_variables, jit=jit)
+    train(ours, step)
+    stock.compile(keras.optimizers.SGD(0.1), "mse")
+    stock.fit(X, Y, batch_size=16, epochs=3, shuffle=False, verbose=0)
+    # Dropout's seeds and the moving averages too: what was written came back.
+    assert same_weights(ours, stock)
+
+
+def test_a_compiled_step_is_traced_once_for_a_shape():
+    model = Net()
+    model(X)
+    traces = []
+
+    def loss(x):
+        traces.append(1)
+        return jnp.sum(model(x, training=True))
+
+    step = kje.value_and_grad(loss, model.trainable_variables, jit=True)
+    step(X)
+    before = len(traces)
+    for _ in range(3):
+        step(X)
+    assert len(traces) == before
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_the_first_call_may_build_the_model(jit):
+    model = Net()
+    step = kje.value_and_grad(
+        loss_of(model), lambda: model.trainable_variables, jit=jit
+    )
+    _, gradients = step(X, Y)
+    assert [g.shape for g in gradients] == [
+        tuple(v.shape) for v in model.trainable_variables
+    ]
+    assert len(gradients) == 6
+    assert not np.allclose(model.norm.moving_mean, 0)
+
+
+def test_the_value_may_be_no_scalar_and_have_anything_beside_it():
+    v = keras.Variable([1.0, 2.0])
+
+    def f(x):
+        return v * x, {"x": x + 1, "name": "a", "none": None}
+
+    (value, aux), gradient = kje.value_and_grad(f, v, has_aux=True)(3.0)
+    assert np.allclose(value, [3, 6])
+    assert aux == {"x": 4.0, "name": "a", "none": None}
+    assert np.allclose(gradient, [3, 3])
+
+
+def test_gradients_have_the_structure_of_the_variables():
+    a, b = keras.Variable(2.0), keras.Variable(3.0)
+    _, found = kje.value_and_grad(lambda: a * b, {"a": a, "b": [b]})()
+    assert float(found["a"]) == 3
+    assert float(found["b"][0]) == 2
+
+
+def test_an_argument_may_be_what_is_differentiated_by():
+    a, x = keras.Variable(2.0), jnp.asarray(5.0)
+    _, (by_a, by_x) = kje.value_and_grad(lambda x: a * x**2, [a, x])(x)
+    assert (float(by_a), float(by_x)) == (25, 20)
+
+
+def test_several_values_have_variables_of_their_own():
+    a, b = keras.Variable(2.0), keras.Variable(3.0)
+    step = kje.value_and_grad(lambda: (a * b, a * b**2), ([a], lambda: [b]))
+    values, ((by_a,), (by_b,)) = step()
+    assert list(map(float, values)) == [6, 18]
+    assert (float(by_a), float(by_b)) == (3, 12)
+
+
+def test_a_gradient_of_a_gradient():
+    t = keras.Variable(3.0)
+
+    def position():
+        return 4.9 * t**2
+
+    def speed():
+        return kje.value_and_grad(position, t)()[1]
+
+    value, slope = kje.value_and_grad(speed, t)()
+    assert np.allclose([value, slope], [29.4, 9.8])
+
+
+def test_what_is_written_has_gradients():
+    a, b = keras.Variable(3.0), keras.Variable(1.0)
+
+    def f():
+        b.assign_add(a)
+        return b**2
+
+    _, by_a = kje.value_and_grad(f, a)()
+    assert float(by_a) == 8
+    assert float(b) == 4
+
+
+def test_within_a_function_of_jax_variables_keep_their_scope():
+    a = keras.Variable(2.0)
+
+    @jax.jit
+    def f(value):
+        with keras.StatelessScope([(a, value)]):
+            return kje.value_and_grad(lambda: a**3, a)()[1]
+
+    assert float(f(jnp.asarray(4.0))) == 48
+    assert float(a) == 2
+
+
+def test_added_losses_are_seen():
+    layer = keras.layers.Dense(1, kernel_regularizer="l2")
+    layer(X)
+
+    def loss():
+        return jnp.mean(layer(X)) * 0 + sum(layer.losses)
+
+    value, gradient = kje.value_and_grad(loss, layer.kernel)()
+    assert np.allclose(value, 0.01 * np.sum(np.square(layer.kernel)))
+    assert np.allclose(gradient, 0.02 * np.asarray(layer.kernel))
+
+
+def test_no_variables_are_an_error():
+    with pytest.raises(ValueError, match="give a function: `lambda"):
+        kje.value_and_grad(lambda: jnp.ones(()), [])()
+
+
+def test_what_is_no_variable_and_no_argument_is_an_error():
+    with pytest.raises(ValueError, match=r"an argument\.$"):
+        kje.value_and_grad(lambda: jnp.ones(()), [jnp.ones(2)])()
+
+
+def test_a_call_that_builds_the_model_fills_outer_lists_once():
+    model = kje.Sequential([keras.layers.Dense(1)])
+    seen, counts = [0], {"calls": 0}
+
+    def loss(x):
+        value = jnp.sum(model(x) ** 2)
+        seen.append(float(kje.keras2.to_numpy(value)))
+        counts["calls"] += 1
+        return value
+
+    value, _ = kje.value_and_grad(loss, lambda: model.trainable_variables)(X)
+    assert seen == [0, float(value)]
+    assert counts == {"calls": 1}
