@@ -9,8 +9,9 @@ import pytest
 
 pytest.importorskip("libcst")
 
+from keras_jax_ext.port.before import ALREADY, NOTHING
 from keras_jax_ext.port.command import main
-from keras_jax_ext.port.convert import ALREADY, NOTHING, port
+from keras_jax_ext.port.convert import port
 
 SCRIPT = "import tensorflow as tf\nprint(tf.square(2.0))\n"
 PORTED = (
@@ -150,12 +151,15 @@ def test_bytes_that_are_no_text_are_refused(tmp_path, capsys):
     path = tmp_path / "a.py"
     path.write_bytes(b"\xff\xfe\x00")
     assert main([str(path)]) == 1
-    assert "it is no text" in capsys.readouterr().err
+    assert (
+        "it cannot be read: invalid or missing encoding"
+        in capsys.readouterr().err
+    )
 
 
 def test_no_file_is_an_error(tmp_path, capsys):
     assert main([str(tmp_path / "none.py")]) == 2
-    assert "No file was found" in capsys.readouterr().err
+    assert "No script was found" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
