@@ -8,7 +8,15 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from keras_jax_ext.data.nests import is_nest, leaves, mapped, stacked
+from keras_jax_ext.data.nests import (
+    is_dataset,
+    is_nest,
+    leaves,
+    mapped,
+    rectangular,
+    stacked,
+    whole,
+)
 from keras_jax_ext.data.passes import Function, Pass, called
 
 import grain
@@ -64,12 +72,12 @@ class Dataset(grain.IterDataset):
         Raises:
             ValueError: If the numbers of rows differ.
         """
-        arrays = mapped(np.asarray, tensors)
-        sizes = {len(leaf) for leaf in leaves(arrays)}
-        if len(sizes) != 1:
+        arrays = mapped(rectangular, tensors)
+        sizes = {len(leaf) if leaf.ndim else 0 for leaf in leaves(arrays)}
+        if len(sizes) != 1 or any(not a.ndim for a in leaves(arrays)):
             raise ValueError(
                 "Slices are of arrays with the same number of rows. Received: "
-                f"{sorted(sizes)} rows. Cut them first."
+                f"{sorted(sizes)} rows. Cut them, or use `from_tensors`."
             )
         size = sizes.pop()
         return Dataset(lambda: range(size), size, arrays)
@@ -104,6 +112,12 @@ class Dataset(grain.IterDataset):
                 `output_types`.
             name: Ignored.
         """
+        if not callable(generator):
+            raise TypeError(
+                "A generator is asked anew in each pass: it is a function that "
+                f"returns an iterator. Received: generator={generator!r} (of "
+                f"type {type(generator).__name__}). Give `lambda: ...`."
+            )
         types = output_types if output_signature is None else output_signature
 
         def elements() -> Iterator[Any]:
@@ -135,7 +149,12 @@ class Dataset(grain.IterDataset):
             name: Ignored.
         """
         nest = datasets[0] if len(datasets) == 1 else tuple(datasets)
-        sizes = [d._size for d in leaves(nest)]
+        sizes = [is_dataset("zip", d)._size for d in leaves(nest)]
+        if not sizes:
+            raise ValueError(
+                "A dataset is made of others side by side. Received: "
+                f"datasets={datasets}. Give at least one."
+            )
         size = None if None in sizes else min(sizes)
 
         def elements() -> Iterator[Any]:
@@ -184,7 +203,8 @@ class Dataset(grain.IterDataset):
         """
         return Dataset(
             lambda: itertools.chain.from_iterable(
-                called(function, e)._rows() for e in self._rows()
+                is_dataset("flat_map", called(function, e))._rows()
+                for e in self._rows()
             )
         )
 
@@ -198,7 +218,7 @@ class Dataset(grain.IterDataset):
             drop_remainder: Boolean. Defaults to `False`.
             **kwargs: Ignored.
         """
-        count = int(batch_size)
+        count = whole("batch_size", batch_size, least=1)
 
         def elements() -> Iterator[Any]:
             rows = iter(self._elements())
@@ -232,7 +252,7 @@ class Dataset(grain.IterDataset):
             drop_remainder: Boolean. Defaults to `False`.
             name: Ignored.
         """
-        count = int(batch_size)
+        count = whole("batch_size", batch_size, least=1)
 
         def stacked(*leaves: Any) -> Any:
             shape = np.max([np.shape(leaf) for leaf in leaves], axis=0)
@@ -288,6 +308,7 @@ class Dataset(grain.IterDataset):
                 order. Defaults to `True`.
             name: Ignored.
         """
+        most = whole("buffer_size", buffer_size, least=1)
         start = _new_seed() if seed is None else seed
         passes = itertools.count()
 
@@ -298,7 +319,7 @@ class Dataset(grain.IterDataset):
 
         def through(rows: Iterator[Any]) -> Iterator[Any]:
             rng = generator()
-            buffer = list(itertools.islice(rows, int(buffer_size)))
+            buffer = list(itertools.islice(rows, most))
             for row in rows:
                 place = int(rng.integers(len(buffer)))
                 yield buffer[place]
@@ -352,10 +373,9 @@ class Dataset(grain.IterDataset):
             count: Integer.
             name: Ignored.
         """
-        size = None if self._size is None else max(self._size - int(count), 0)
-        return self._through(
-            lambda r: itertools.islice(r, int(count), None), size
-        )
+        first = whole("count", count, least=0)
+        size = None if self._size is None else max(self._size - first, 0)
+        return self._through(lambda r: itertools.islice(r, first, None), size)
 
     def concatenate(self, dataset: "Dataset", name: Any = None) -> "Dataset":
         """Put another dataset behind it.
@@ -364,10 +384,10 @@ class Dataset(grain.IterDataset):
             dataset: A dataset.
             name: Ignored.
         """
-        sizes = (self._size, dataset._size)
+        sizes = (self._size, is_dataset("concatenate", dataset)._size)
         return Dataset(
             lambda: itertools.chain(self._rows(), dataset._rows()),
-            None if None in sizes else sum(sizes),  # type: ignore[arg-type]
+            None if None in sizes else sum(sizes),
         )
 
     def enumerate(self, start: int = 0, name: Any = None) -> "Dataset":
@@ -398,7 +418,9 @@ class Dataset(grain.IterDataset):
                 that are not full. Defaults to `False`.
             name: Ignored.
         """
-        size, shift = int(size), int(shift or size)
+        size = whole("size", size, least=1)
+        shift = size if shift is None else whole("shift", shift, least=1)
+        stride = whole("stride", stride, least=1)
         span = (size - 1) * stride + 1
 
         def elements() -> Iterator[Any]:
@@ -491,8 +513,14 @@ class Dataset(grain.IterDataset):
         Args:
             name: Ignored.
         """
-        (element,) = self
-        return element
+        found = list(itertools.islice(self, 2))
+        if len(found) != 1:
+            many = "more" if found else "none"
+            raise ValueError(
+                f"A dataset of one element is asked for. Received: {many}. "
+                "Use `take(1)`, or a loop."
+            )
+        return found[0]
 
     def cardinality(self) -> Any:
         """The number of elements: -1 without end, -2 if it is not known."""

@@ -39,4 +39,49 @@ def to_device(leaf: Any) -> Any:
 
 
 def stacked(rows: list[Any]) -> Any:
-    return mapped(lambda *leaves: np.stack(leaves), *rows)
+    return mapped(_stack, *rows)
+
+
+def _stack(*rows: Any) -> np.ndarray:
+    shapes = sorted({np.shape(row) for row in rows})
+    if len(shapes) > 1:
+        raise ValueError(
+            "Elements of a batch have one shape. Received: shapes "
+            f"{shapes[:3]}. Use `padded_batch`, or give each one shape by "
+            "`map`."
+        )
+    return np.stack(rows)
+
+
+def rectangular(rows: Any) -> np.ndarray:
+    """An array, whose rows have the same length."""
+    try:
+        return np.asarray(rows)
+    except ValueError as error:
+        raise ValueError(
+            "The rows of an array have the same length: JAX has no ragged "
+            f"ones. Received: {str(rows)[:60]}. Pad them, or use "
+            "`from_generator` and `padded_batch`."
+        ) from error
+
+
+def whole(name: str, value: Any, *, least: int) -> int:
+    """A count, which is at least so much."""
+    number = int(value)
+    if number < least or number != value:
+        raise ValueError(
+            f"`{name}` is an integer of at least {least}. Received: "
+            f"{name}={value!r}. Give such a number."
+        )
+    return number
+
+
+def is_dataset(method: str, value: Any) -> Any:
+    """The same, if it is a dataset of ours."""
+    if not hasattr(value, "_rows"):
+        raise TypeError(
+            f"`{method}` puts datasets together. Received: {value!r} (of type "
+            f"{type(value).__name__}). Make it one by `Dataset.from_tensor_"
+            "slices`."
+        )
+    return value

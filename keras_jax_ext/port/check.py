@@ -33,21 +33,28 @@ if os.environ.get("TF_USE_LEGACY_KERAS"):
 else:
     import keras_jax_ext
     watch(keras_jax_ext)
-runpy.run_path(sys.argv[1], run_name="__main__")
+# The script has no arguments.
+runpy.run_path(sys.argv.pop(1), run_name="__main__")
 """
 _FACTOR = 0.2  # other random numbers
 
 
-def compare(source: Path, ported: Ported) -> Ported:
+def compare(source: Path, ported: Ported, data: bytes) -> Ported:
     """Run both, and say what differs.
 
     Args:
         source: The script.
         ported: What became of it.
+        data: Its text, encoded.
 
     Returns:
-        The same, with a finding for each difference.
+        The same, with a finding for each difference. Of a script in which
+        something is left, or nothing was to do, neither is run.
     """
+    if ported.left or ported.note:
+        return ported
+    if source.suffix == ".ipynb":
+        return _with(ported, "a notebook is not run", "save it as a script")
     missing = [
         name
         for name in ("tensorflow", "tf_keras")
@@ -57,7 +64,7 @@ def compare(source: Path, ported: Ported) -> Ported:
         return _with(ported, f"no {missing[0]} to compare with", "install it")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / source.name
-        path.write_text(ported.text)
+        path.write_bytes(data)
         first = _run(source, {"TF_USE_LEGACY_KERAS": "1"}, source.parent)
         second = _run(path, {"KERAS_BACKEND": "jax"}, source.parent)
     if first[0]:

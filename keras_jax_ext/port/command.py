@@ -5,7 +5,7 @@ import difflib
 import sys
 from pathlib import Path
 
-from keras_jax_ext.port import check, notebook, report
+from keras_jax_ext.port import check, files, notebook, report
 from keras_jax_ext.port.convert import port
 from keras_jax_ext.port.findings import TODO, Finding, Ported
 
@@ -43,65 +43,65 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: List of strings. Defaults to `None`, those of the process.
 
     Returns:
-        0 if all is ported, 1 if something is left, 2 if nothing was read.
+        0 if all is ported, 1 if something is left, 2 if nothing was read or
+        written.
     """
-    options = _parser().parse_args(arguments)
-    path = Path(options.path)
-    if not path.exists():
-        print(
-            f"No file was found. Received: {path}. Give the path of a script, "
-            "a notebook or a folder.",
-            file=sys.stderr,
-        )
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.json and options.diff:
+        parser.error("--json and --diff are two reports: give one of them")
+    try:
+        results = _run(options)
+    except files.Refused as error:
+        print(error, file=sys.stderr)
         return 2
-    results = []
-    for source in _files(path):
-        results.append((source, _one(source, path, options)))
     report.show(results, as_json=options.json, diff=options.diff)
     return 1 if any(ported.left for _, ported in results) else 0
 
 
-def _files(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path]
-    found = [*path.rglob("*.py"), *path.rglob("*.ipynb")]
-    hidden = (".ipynb_checkpoints", "__pycache__", ".git")
-    return sorted(p for p in found if not set(p.parts) & set(hidden))
+def _run(options: argparse.Namespace) -> report.Results:
+    """Port each file, and write the ports if that is asked."""
+    path = Path(options.path)
+    output = Path(options.output) if options.output else None
+    results = []
+    ports: dict[Path, bytes] = {}
+    for each in files.sources(path, output):
+        target = files.target(each, path, output) if output else each
+        source, ported = _one(each)
+        if source is not None:
+            data = ported.text.encode(source.encoding)
+            ports[target] = data
+            if options.diff:
+                _show_difference(each, source.text, ported.text)
+            if options.check:
+                ported = check.compare(each, ported, data)
+        results.append((each, ported))
+    if output or options.in_place:
+        files.write(ports, in_place=options.in_place)
+    return results
 
 
-def _one(source: Path, top: Path, options: argparse.Namespace) -> Ported:
+def _one(path: Path) -> tuple[files.Source | None, Ported]:
+    """A file, or `None` if it cannot be read, and what became of it."""
     try:
-        text = source.read_bytes().decode()
-    except UnicodeDecodeError as error:
+        source = files.read(path)
+    except (OSError, SyntaxError, LookupError, UnicodeError) as error:
+        recipe = "save it as UTF-8, or name its encoding in the first line"
+        if isinstance(error, OSError):
+            recipe = "look whether it is there"
         left = Finding(
-            1, TODO, source.name, f"it is no text: {error}", "check the file"
+            1, TODO, path.name, f"it cannot be read: {error}", recipe
         )
-        return Ported("", [left])
-    ported = notebook.port(text) if source.suffix == ".ipynb" else port(text)
-    if options.diff:
-        lines = difflib.unified_diff(
-            text.splitlines(keepends=True),
-            ported.text.splitlines(keepends=True),
-            str(source),
-            "ported",
-        )
-        sys.stdout.write("".join(lines))
-        return ported
-    target = _target(source, top, options)
-    if target is not None:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(ported.text.encode())
-    if options.check and not ported.left:
-        return check.compare(source, ported)
-    return ported
+        return None, Ported("", [left])
+    is_notebook = path.suffix == ".ipynb"
+    return source, (notebook.port if is_notebook else port)(source.text)
 
 
-def _target(
-    source: Path, top: Path, options: argparse.Namespace
-) -> Path | None:
-    if options.in_place:
-        return source
-    if options.output is None:
-        return None
-    output = Path(options.output)
-    return output / source.relative_to(top) if top.is_dir() else output
+def _show_difference(path: Path, before: str, after: str) -> None:
+    lines = difflib.unified_diff(
+        before.splitlines(keepends=True),
+        after.splitlines(keepends=True),
+        str(path),
+        "ported",
+    )
+    sys.stdout.write("".join(lines))

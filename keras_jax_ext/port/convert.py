@@ -2,23 +2,20 @@
 
 import ast
 import re
+import sys
 
+from keras_jax_ext.port import before
 from keras_jax_ext.port.findings import TODO, Finding, Ported
-from keras_jax_ext.port.importing import FIRST, Imports
+from keras_jax_ext.port.importing import Imports
 from keras_jax_ext.port.rewriting import Rewriter
-from keras_jax_ext.port.rules import imports
-from keras_jax_ext.port.script import BY_HAND, Script
+from keras_jax_ext.port.rules import unseen
+from keras_jax_ext.port.script import Script
 
 import libcst as cst
 
-NOTHING = "it uses neither TensorFlow nor Keras: nothing to do"
-ALREADY = "it runs on Keras 3 already: nothing to do"
-_KERAS_3 = re.compile(
-    r"\bkeras_jax_ext\b|KERAS_BACKEND|\bkeras\.(ops|random|saving|config)\b"
-    r"|from\s+keras\s+import\s+[^\n]*\bops\b"
-)
 _PYTHON_2 = re.compile(
-    r"\s*((print|exec)\s+[^(=\s]|except\s+\w+\s*,|raise\s+\w+\s*,)"
+    r"^((print|exec)\s+[^(=\s]|except\s+[\w.]+\s*,|raise\s+[\w.]+\s*,)"
+    r"|<>|`|\bur[\"']|\b0[0-7]+\b|\b\d+L\b"
 )
 
 
@@ -31,40 +28,37 @@ def port(text: str) -> Ported:
     Returns:
         The new text, and what was found.
     """
-    newline = "\r\n" if "\r\n" in text else "\n"
-    plain = text.replace("\r\n", "\n")
+    newline = next((n for n in ("\r\n", "\n", "\r") if n in text), "\n")
+    plain = text.replace(newline, "\n")
+    if fault := _unreadable(plain):
+        return Ported(text, [fault])
+    findings: list[Finding] = []
     try:
         script = Script(plain)
-    except cst.ParserSyntaxError as error:
-        return Ported(text, [_unreadable(plain, error)])
-    if FIRST in plain and (marks := _marks(plain)):
-        return Ported(text, marks)
-    if FIRST not in plain and not _imports_old(script.module):
-        return Ported(text, [], NOTHING)
-    if FIRST in plain or (_KERAS_3.search(plain) and "tensorflow" not in plain):
-        return Ported(text, [], ALREADY)
-    try:
-        module = Rewriter(script).run()
-        module = Imports(script, module).run()
-        _last_look(script, module)
-        ast.parse(module.code)
+        findings = script.findings
+        left = before.earlier(script)
+        note = before.note(script) if left is None else before.ALREADY
+        if left:
+            return Ported(text, left)
+        if note:
+            return Ported(text, [], note)
+        code = _rewritten(script)
     except Exception as error:  # a fault of the tool: nothing is written
         reason = f"the tool failed: {type(error).__name__}: {error}"
-        left = Finding(1, TODO, "", reason.splitlines()[0], "report it")
-        return Ported(text, [*_in_order(script.findings), left])
-    code = module.code.replace("\n", newline)
-    return Ported(code, _in_order(script.findings))
+        fault = Finding(1, TODO, "", reason.splitlines()[0], "report it")
+        return Ported(text, [*_in_order(findings), fault])
+    return Ported(code.replace("\n", newline), _in_order(findings))
 
 
-def _marks(text: str) -> list[Finding]:
-    """What an earlier run has left, by the comments that it wrote."""
-    found = []
-    for place, line in enumerate(text.splitlines(), 1):
-        before, mark, rest = line.partition(f"# {BY_HAND}")
-        if mark and not before.strip():
-            reason, _, recipe = rest.partition(". ")
-            found.append(Finding(place, TODO, "an earlier run", reason, recipe))
-    return found
+def _rewritten(script: Script) -> str:
+    unseen.mark(script)
+    module = Rewriter(script).run()
+    code = Imports(script, module).run().code
+    ast.parse(code)
+    if not any(f.kind == TODO for f in script.findings):
+        # Whatever names TensorFlow still, and was not spoken of, is refused.
+        script.findings += before.still_imported(code)
+    return code
 
 
 def _in_order(findings: list[Finding]) -> list[Finding]:
@@ -77,57 +71,28 @@ def _in_order(findings: list[Finding]) -> list[Finding]:
     return sorted(chosen.values())
 
 
-def _imports_old(module: cst.Module) -> bool:
-    finder = _ImportFinder()
-    module.visit(finder)
-    return finder.found
+def _unreadable(text: str) -> Finding | None:
+    """Why a script cannot be read, if it cannot."""
+    try:
+        ast.parse(text)
+        cst.parse_module(text)
+    except (SyntaxError, ValueError, MemoryError) as error:
+        return _explained(text, error)
+    except (RecursionError, cst.ParserSyntaxError) as error:
+        reason = f"LibCST cannot read it: {str(error).splitlines()[0]}"
+        return Finding(1, TODO, "", reason, "write it in smaller parts")
+    return None
 
 
-class _ImportFinder(cst.CSTVisitor):
-    def __init__(self) -> None:
-        self.found = False
-
-    def visit_Import(self, node: cst.Import) -> None:
-        self._look(node)
-
-    def visit_ImportFrom(self, node: cst.ImportFrom) -> None:
-        self._look(node)
-
-    def _look(self, node):
-        name = imports.root(node) or ""
-        self.found |= imports.is_ours(node) or name in imports.COMPANIONS
-
-
-def _unreadable(text: str, error: cst.ParserSyntaxError) -> Finding:
-    line = error.raw_line
+def _explained(text: str, error: Exception) -> Finding:
+    line = getattr(error, "lineno", None) or 1
     lines = text.splitlines()
-    shown = lines[line - 1].strip() if 0 < line <= len(lines) else ""
-    reason, recipe = "it is no Python 3", "correct the line"
-    for place in (line, line - 1):  # the parser may have read on
-        if 0 < place <= len(lines) and _PYTHON_2.match(lines[place - 1]):
-            line, shown = place, lines[place - 1].strip()
-            reason, recipe = "it is Python 2", "convert it with 2to3 first"
-            break
+    shown = lines[line - 1].strip() if line <= len(lines) else ""
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    reason = f"it is no Python {version}: {getattr(error, 'msg', error)}"
+    recipe = "correct the line"
     if shown.startswith(("%", "!")):
         reason, recipe = "it has magics of a notebook", "port the notebook"
+    elif _PYTHON_2.search(shown):
+        reason, recipe = "it is Python 2", "convert it with 2to3 first"
     return Finding(line, TODO, shown[:60], reason, recipe)
-
-
-def _last_look(script: Script, module: cst.Module) -> None:
-    """Whatever names TensorFlow still, and was not spoken of, is refused."""
-    told = any(f.kind == TODO for f in script.findings)
-    code = re.sub(r"#.*", "", module.code)
-    for place, line in enumerate(code.splitlines(), 1):
-        if (
-            re.match(r"\s*(import|from)\s+(tensorflow|tf_keras)", line)
-            and not told
-        ):
-            script.findings.append(
-                Finding(
-                    place,
-                    TODO,
-                    line.strip()[:60],
-                    "TensorFlow is still imported",
-                    "look for what uses it",
-                )
-            )

@@ -13,6 +13,8 @@ import libcst as cst
 from libcst.metadata import (
     Assignment,
     BaseAssignment,
+    BuiltinAssignment,
+    GlobalScope,
     ImportAssignment,
     MetadataWrapper,
     ParentNodeProvider,
@@ -175,8 +177,8 @@ class Names:
 
     def _find(self, node: cst.Name) -> str | None:
         found = self.assignments(node)
-        if not found and self.stars:
-            return self._starred(node.value)
+        if self.is_starred(node):
+            return self._starred(node.value)  # `sum` of `keras.backend`, too
         meanings = {a: self._meaning(a) for a in found}
         different = set(meanings.values())
         if len(different) <= 1:
@@ -186,12 +188,18 @@ class Names:
         return self._latest(node, meanings)
 
     def _starred(self, name: str) -> str | None:
-        for module in self.stars:
+        for module in reversed(self.stars):  # the last one counts
             whole = normal(f"{module}.{name}")
             found = find(whole)
             if found.name is not None or found.value is not None:
                 return whole
         return None
+
+    def is_starred(self, node: cst.Name) -> bool:
+        """Whether a name is of an import of everything."""
+        return bool(self.stars) and all(
+            isinstance(a, BuiltinAssignment) for a in self.assignments(node)
+        )
 
     def may_be_starred(self, node: cst.Name) -> bool:
         """Whether a name comes from nowhere but an import of everything."""
@@ -252,11 +260,12 @@ class Names:
         if node is None:
             return False
         inner = (cst.If, cst.For, cst.While, cst.Try)
-        for each in self.up(node):
+        for each in self.up(node)[1:]:
             if isinstance(each, inner):
                 return False
             if isinstance(each, (cst.FunctionDef, cst.ClassDef)):
-                return each is not node
+                # `global tf` in a function: nobody knows when it runs.
+                return not isinstance(assignment.scope, GlobalScope)
         return True
 
     def _meaning(self, assignment: BaseAssignment) -> str | None:

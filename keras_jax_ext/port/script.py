@@ -108,7 +108,10 @@ class Script:
 
     def _add(self, node, kind, text, recipe=""):
         line = self.names.line(node)
-        what = " ".join(self.code(node).split())
+        bare = node
+        if hasattr(node, "leading_lines"):  # comments above a statement
+            bare = node.with_changes(leading_lines=[])
+        what = " ".join(self.code(bare).split())
         what = what if len(what) <= 60 else what[:57] + "..."
         finding = Finding(line, kind, what, text, recipe)
         if finding not in self.findings:

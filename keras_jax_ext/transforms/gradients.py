@@ -49,7 +49,8 @@ def value_and_grad(
             is then by that argument. A tuple of such structures stands for
             several values, one for each: `function` returns a tuple of them.
         has_aux: Boolean. Whether `function` returns a pair of the value and
-            anything else, which is handed on. Defaults to `False`.
+            anything else, which is handed on; with `jit=True`, arrays and
+            structures of them. Defaults to `False`.
         jit: Boolean. Whether to compile the function, once for each shape of
             the arguments. Numbers and strings outside of the arguments are
             then constants, as in `jax.jit`. Defaults to `False`.
@@ -60,24 +61,26 @@ def value_and_grad(
         value does not depend on has a gradient of zeros.
 
     Raises:
-        ValueError: If there are no variables, or one that is neither a
-            variable nor an argument.
+        ValueError: If there are no variables, one that is neither a variable
+            nor an argument, or none that the function reads; if the function
+            returns no pair for `has_aux`, or no value for each structure.
+        TypeError: If the value is no float and no array of floats.
     """
     if jit:
         return _Compiled(function, variables, has_aux)
 
-    def step(*args: Any) -> Any:
-        return _differentiated(function, variables, has_aux, args)
+    def step(*args: Any, **kwargs: Any) -> Any:
+        return _differentiated(function, variables, has_aux, args, kwargs)
 
     return step
 
 
-def _differentiated(function, variables, has_aux, args):
+def _differentiated(function, variables, has_aux, args, kwargs):
     """The value and the gradients, once the variables are known."""
     given = _given(variables)
     while True:
         put_back = _contents(function)
-        outcome = _once(function, given, has_aux, args)
+        outcome = _once(function, given, has_aux, args, kwargs)
         now = _given(variables)
         if [id(v) for v in keras.tree.flatten(now)] == [
             id(v) for v in keras.tree.flatten(given)
@@ -130,7 +133,7 @@ def _given(variables):
     return variables
 
 
-def _once(function, given, has_aux, args):
+def _once(function, given, has_aux, args, kwargs):
     groups = given if isinstance(given, tuple) else (given,)
     leaves = keras.tree.flatten(list(groups))
     differentiated = _Sources(leaves, args)
@@ -140,14 +143,16 @@ def _once(function, given, has_aux, args):
     def pure(values, arrays):
         filled = differentiated.fill(args, arrays)
         with _Scope(differentiated.pairs(values)) as scope:
-            outputs = function(*filled)
-        value, aux = outputs if has_aux else (outputs, None)
-        losses = tuple(value) if several else (value,)
+            outputs = function(*filled, **kwargs)
+        value, aux = _pair(outputs) if has_aux else (outputs, None)
+        losses = _several(value, len(groups)) if several else (value,)
+        losses = tuple(map(_differentiable, losses))
+        differentiated.check_read(scope.read)
         arrays_out, rest = _parted((value, aux))
         written = list(scope.written.values())
         aside[:] = [rest, written]
         new = [scope.get_current_value(v) for v in written]
-        return tuple(map(jnp.asarray, losses)), (arrays_out, new)
+        return losses, (arrays_out, new)
 
     losses, pull_back, (arrays_out, new) = jax.vjp(
         pure, *differentiated.values(args), has_aux=True
@@ -161,6 +166,43 @@ def _once(function, given, has_aux, args):
     outputs = (value, aux) if has_aux else value
     result = tuple(gradients) if several else gradients[0]
     return outputs, result, list(zip(written, new, strict=True))
+
+
+def _pair(outputs):
+    if isinstance(outputs, (tuple, list)) and len(outputs) == 2:
+        return outputs
+    raise ValueError(
+        "With `has_aux=True` a function returns a pair: the value, and "
+        f"anything else. Received: {outputs!r} (of type "
+        f"{type(outputs).__name__}). Return `value, other`."
+    )
+
+
+def _several(value, count):
+    if isinstance(value, (tuple, list)) and len(value) == count:
+        return value
+    raise ValueError(
+        "For a tuple of variables a function returns a tuple of as many "
+        f"values. Received: {value!r} (of type {type(value).__name__}) for "
+        f"{count} structures of variables. Return a value for each, or give "
+        "the variables as one list."
+    )
+
+
+def _differentiable(value):
+    """The value as an array of floats."""
+    try:
+        array = None if isinstance(value, str) else jnp.asarray(value)
+    except (TypeError, ValueError):
+        array = None
+    if array is not None and jnp.issubdtype(array.dtype, jnp.inexact):
+        return array
+    kind = type(value).__name__ if array is None else array.dtype
+    raise TypeError(
+        "What is differentiated is a float, or an array of floats. Received: "
+        f"{value!r} (of type {kind}). Return the loss, and what is beside it "
+        "by `has_aux=True`."
+    )
 
 
 def _one_of(losses, place):
@@ -194,6 +236,18 @@ class _Sources:
     def pairs(self, values):
         """Each variable with its value."""
         return list(zip(self.variables, values, strict=True))
+
+    def check_read(self, read):
+        """Refuse variables that have nothing to do with the function."""
+        if self.places or not self.variables:
+            return
+        if not any(id(v) in read for v in self.variables):
+            names = [v.path for v in self.variables[:3]]
+            raise ValueError(
+                "Gradients are by variables that the function reads, and it "
+                f"reads none of these. Received: variables={names}. Give those "
+                "of the model that it calls."
+            )
 
     def fill(self, args, arrays):
         """The arguments, some of them replaced."""
@@ -269,31 +323,41 @@ class _Compiled:
         self._has_aux = has_aux
         self._inputs: list[Any] = []
         self._written: list[Any] = []
+        self._wanted: list[int] = []
         self._program: Any = None
 
-    def __call__(self, *args: Any) -> Any:
-        if self._program is None:
-            self._find_inputs(args)
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        # Others than before: the model has grown, or a part was frozen.
+        if self._program is None or self._wanted != self._variables():
+            self._find_inputs(args, kwargs)
             self._program = jax.jit(self._pure)
         values = [v.value for v in self._inputs]
-        result, new = self._program(values, args)
+        result, new = self._program(values, args, kwargs)
         for variable, value in zip(self._written, new, strict=True):
             variable.assign(value)
         return result
 
-    def _find_inputs(self, args):
+    def _variables(self):
+        """The variables to differentiate by, as they are now."""
+        leaves = keras.tree.flatten(_given(self._by))
+        return [id(v) for v in leaves if isinstance(v, keras.Variable)]
+
+    def _find_inputs(self, args, kwargs):
         """Run once, unseen, to build the model and see what is read."""
         with _Scope([]) as scope:
-            _differentiated(self._function, self._by, self._has_aux, args)
+            _differentiated(
+                self._function, self._by, self._has_aux, args, kwargs
+            )
         found = {**scope.read, **scope.written}
         self._inputs = list(found.values())
         self._written = list(scope.written.values())
+        self._wanted = self._variables()
 
-    def _pure(self, values, args):
+    def _pure(self, values, args, kwargs):
         pairs = list(zip(self._inputs, values, strict=True))
         with _Scope(pairs) as scope:
             result = _differentiated(
-                self._function, self._by, self._has_aux, args
+                self._function, self._by, self._has_aux, args, kwargs
             )
         new = [scope.get_current_value(v) for v in self._written]
         known = {id(v) for v in self._inputs}

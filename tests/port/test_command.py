@@ -9,8 +9,9 @@ import pytest
 
 pytest.importorskip("libcst")
 
+from keras_jax_ext.port.before import ALREADY, NOTHING
 from keras_jax_ext.port.command import main
-from keras_jax_ext.port.convert import ALREADY, NOTHING, port
+from keras_jax_ext.port.convert import port
 
 SCRIPT = "import tensorflow as tf\nprint(tf.square(2.0))\n"
 PORTED = (
@@ -87,49 +88,6 @@ def test_a_folder_of_nothing_left_is_done(script, tmp_path):
     assert (out / "plain.py").read_text() == "import os\n"
 
 
-def notebook(*cells):
-    return {
-        "cells": [
-            {"cell_type": "markdown", "source": ["# Title"]},
-            *({"cell_type": "code", "source": c, "outputs": []} for c in cells),
-        ],
-        "nbformat": 4,
-        "metadata": {},
-    }
-
-
-def test_a_notebook_keeps_its_magics_and_cells(tmp_path):
-    path = tmp_path / "book.ipynb"
-    cells = (
-        ["%matplotlib inline\n", "import tensorflow as tf\n", "!pip list"],
-        ["x = tf.square(2.0)\n", "x"],
-        ["%%bash\n", "ls tf.square"],
-    )
-    path.write_text(json.dumps(notebook(*cells)))
-    assert main([str(path), "--in-place"]) == 0
-    written = json.loads(path.read_text())
-    code = ["".join(c["source"]) for c in written["cells"][1:]]
-    assert code == [
-        "%matplotlib inline\n"
-        "import keras_jax_ext as kje  # first: it selects the JAX backend\n"
-        "import keras\n"
-        "!pip list",
-        "x = keras.ops.square(2.0)\nx",
-        "%%bash\nls tf.square",
-    ]
-    again = path.read_text()
-    assert main([str(path), "--in-place"]) == 0
-    assert path.read_text() == again
-
-
-@pytest.mark.parametrize("text", ["{", "[]", "{}"])
-def test_what_is_no_notebook_is_refused(tmp_path, text, capsys):
-    path = tmp_path / "book.ipynb"
-    path.write_text(text)
-    assert main([str(path)]) == 1
-    assert "it is no notebook" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize(
     ("text", "line", "reason"),
     [
@@ -150,12 +108,15 @@ def test_bytes_that_are_no_text_are_refused(tmp_path, capsys):
     path = tmp_path / "a.py"
     path.write_bytes(b"\xff\xfe\x00")
     assert main([str(path)]) == 1
-    assert "it is no text" in capsys.readouterr().err
+    assert (
+        "it cannot be read: invalid or missing encoding"
+        in capsys.readouterr().err
+    )
 
 
 def test_no_file_is_an_error(tmp_path, capsys):
     assert main([str(tmp_path / "none.py")]) == 2
-    assert "No file was found" in capsys.readouterr().err
+    assert "No script was found" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

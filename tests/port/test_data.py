@@ -228,3 +228,49 @@ def test_images_of_a_folder_are_read_without_tensorflow(tmp_path):
         verbose=False,
     )
     assert [len(list(each)) for each in both] == [3, 3]
+
+
+def generated(*rows):
+    return Dataset.from_generator(lambda: iter(rows))
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: NUMBERS.batch(0), ValueError, "Received: batch_size=0"),
+        (lambda: NUMBERS.batch(-1), ValueError, "at least 1. Received"),
+        (lambda: NUMBERS.batch(2.5), ValueError, "is an integer"),
+        (lambda: NUMBERS.padded_batch(0), ValueError, "batch_size=0"),
+        (lambda: NUMBERS.shuffle(0), ValueError, "buffer_size=0"),
+        (lambda: NUMBERS.skip(-1), ValueError, "count=-1"),
+        (lambda: NUMBERS.window(0), ValueError, "Received: size=0"),
+        (lambda: NUMBERS.window(2, -1), ValueError, "Received: shift=-1"),
+        (lambda: NUMBERS.window(2, stride=0), ValueError, "stride=0"),
+        (lambda: Dataset.zip(), ValueError, "Give at least one"),
+        (lambda: Dataset.zip([NUMBERS]), TypeError, "`zip` puts datasets"),
+        (lambda: NUMBERS.concatenate([1]), TypeError, "of type list"),
+        (lambda: list(NUMBERS.flat_map(lambda x: 3)), TypeError, "of type int"),
+        (lambda: Dataset.from_generator([1]), TypeError, r"generator=\[1\]"),
+        (lambda: Dataset.from_tensor_slices([[1, 2], [3]]), ValueError,
+         r"Received: \[\[1, 2\], \[3\]\]. Pad them"),
+        (lambda: Dataset.from_tensor_slices(3.0), ValueError, "from_tensors"),
+        (lambda: Dataset.from_tensor_slices(()), ValueError, "from_tensors"),
+        (lambda: list(generated([1], [2, 3]).batch(2)), ValueError,
+         r"shapes \[\(1,\), \(2,\)\]. Use `padded_batch`"),
+        (NUMBERS.get_single_element, ValueError, "Received: more"),
+        (NUMBERS.skip(9).get_single_element, ValueError, "Received: none"),
+        (lambda: len(generated(1)), TypeError, "Count its elements"),
+    ],
+)  # fmt: skip
+def test_what_makes_no_dataset_is_an_error(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
+def test_a_generator_without_types_keeps_those_of_its_elements():
+    assert listed(generated(1, 2.5)) == [1, 2.5]
+    assert [e.dtype for e in generated(1, 2.5)] == ["int32", "float32"]
+
+
+def test_no_rows_are_no_batches():
+    assert listed(Dataset.from_tensor_slices(X[:0]).batch(2)) == []

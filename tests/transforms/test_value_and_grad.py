@@ -197,3 +197,88 @@ def test_a_call_that_builds_the_model_fills_outer_lists_once():
     value, _ = kje.value_and_grad(loss, lambda: model.trainable_variables)(X)
     assert seen == [0, float(value)]
     assert counts == {"calls": 1}
+
+
+def test_variables_of_another_model_are_an_error():
+    model, other = (keras.layers.Dense(1) for _ in range(2))
+    model(X)
+    other(X)
+    for jit in (False, True):
+        step = kje.value_and_grad(
+            lambda x: jnp.sum(model(x)), other.trainable_variables, jit=jit
+        )
+        with pytest.raises(ValueError, match="it reads none of these"):
+            step(X)
+
+
+@pytest.mark.parametrize(
+    ("result", "by", "aux", "error", "message"),
+    [
+        (lambda v: None, list, False, TypeError, r"Received: None \(of type N"),
+        (lambda v: "a", list, False, TypeError, r"Received: 'a' \(of type str"),
+        (lambda v: {"a": v * 1}, list, False, TypeError, r"of type dict\)"),
+        (lambda v: jnp.int32(v), list, False, TypeError, r"of type int32\)"),
+        (lambda v: v * 1, list, True, ValueError, "a pair: the value, and"),
+        (lambda v: (v, 1, 2), list, True, ValueError, "Return `value, other`"),
+        (lambda v: v * 1, tuple, False, ValueError, "for 1 structures of"),
+        (lambda v: (v, v), tuple, False, ValueError, "Return a value for each"),
+    ],
+)
+def test_what_cannot_be_differentiated_is_an_error(
+    result, by, aux, error, message
+):
+    v = keras.Variable(2.0)
+    step = kje.value_and_grad(lambda: result(v + 0.0), by([v]), has_aux=aux)
+    with pytest.raises(error, match=message):
+        step()
+    assert float(v) == 2
+
+
+def test_a_body_that_raises_changes_nothing():
+    v, count = keras.Variable(2.0), keras.Variable(0.0)
+
+    def body():
+        count.assign_add(v)
+        raise RuntimeError("here")
+
+    for jit in (False, True):
+        with pytest.raises(RuntimeError, match="here"):
+            kje.value_and_grad(body, v, jit=jit)()
+    assert float(count) == 0
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_a_value_that_is_no_number_is_handed_on(jit):
+    v, count = keras.Variable(-1.0), keras.Variable(0.0)
+
+    def body(x):
+        count.assign_add(x)
+        return jnp.log(v * 1.0)
+
+    value, gradient = kje.value_and_grad(body, v, jit=jit)(jnp.ones(()))
+    assert np.isnan(value)
+    assert float(gradient) == -1
+    assert float(count) == 1
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_arguments_go_by_name_too(jit):
+    v = keras.Variable(3.0)
+    step = kje.value_and_grad(lambda x, scale: scale * x * v, v, jit=jit)
+    for scale in (2.0, 4.0):
+        value, gradient = step(1.0, scale=scale)
+        assert (float(value), float(gradient)) == (3 * scale, scale)
+
+
+def test_a_compiled_step_follows_what_is_frozen():
+    a, b = keras.layers.Dense(2), keras.layers.Dense(1)
+    b(a(X))
+    step = kje.value_and_grad(
+        lambda x: jnp.sum(b(a(x))),
+        lambda: a.trainable_variables + b.trainable_variables,
+        jit=True,
+    )
+    shapes = [[g.shape for g in step(X)[1]]]
+    a.trainable = False
+    shapes.append([g.shape for g in step(X)[1]])
+    assert shapes == [[(3, 2), (2,), (2, 1), (1,)], [(2, 1), (1,)]]

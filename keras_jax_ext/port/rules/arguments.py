@@ -1,5 +1,7 @@
 """Arguments of constructors and functions of Keras."""
 
+from collections.abc import Iterable
+
 from keras_jax_ext.port import exports
 from keras_jax_ext.port.resolve import made_by
 from keras_jax_ext.port.rules import names
@@ -274,24 +276,27 @@ def _of_numpy(script: Script, node: cst.BaseExpression) -> bool:
 
 def _known(script, node, args, name) -> bool:
     """Whether the installed Keras takes every argument."""
-    # Ours take what Keras's do.
-    known = exports.signature(name.replace("keras_jax_ext.", "keras."))
-    if known is None:
-        return True
-    of_layers = name.startswith("keras.layers.")
-    for arg in args:
-        key = arg.keyword.value if arg.keyword else None
-        if key is None or key in known.names:
-            continue
-        if known.open and not of_layers and not _is_optimizer(name):
-            continue
-        if known.open and of_layers and key in OF_LAYERS:
-            continue
+    found = unknown(name, args)
+    if found:
         names.keep(script, node.func)
         script.todo(
             node,
-            f"`{name}` has no argument `{key}=`",
+            f"`{name}` has no argument `{found[0]}=`",
             "leave it out, or write what it did",
         )
-        return False
-    return True
+    return not found
+
+
+def unknown(name: str, args: Iterable[cst.Arg]) -> list[str]:
+    """The arguments that the installed Keras does not take."""
+    # Ours take what Keras's do.
+    known = exports.signature(name.replace("keras_jax_ext.", "keras."))
+    if known is None:
+        return []
+    of_layers = name.startswith("keras.layers.")
+    keys = [a.keyword.value for a in args if a.keyword is not None]
+    if known.open and of_layers:
+        keys = [key for key in keys if key not in OF_LAYERS]
+    elif known.open and not _is_optimizer(name):
+        return []
+    return [key for key in keys if key not in known.names]

@@ -25,6 +25,10 @@ COMPANIONS = {
 }
 
 
+# Packages whose imports are rewritten.
+ROOTS = ("keras", "tensorflow", "tf_keras", "tensorflow_core")
+
+
 def root(statement: cst.BaseSmallStatement) -> str | None:
     """The package that a line imports from."""
     if isinstance(statement, cst.ImportFrom):
@@ -45,9 +49,7 @@ def is_ours(statement: cst.BaseSmallStatement) -> bool:
         names = [dotted(a.name) or "" for a in statement.names]
     elif root(statement):
         names = [root(statement) or ""]
-    return any(
-        n.split(".")[0] in ("keras", "tensorflow", "tf_keras") for n in names
-    )
+    return any(n.split(".")[0] in ROOTS for n in names)
 
 
 def check(script: Script, statement: cst.BaseSmallStatement) -> None:
@@ -75,7 +77,7 @@ def _plain(script: Script, statement: cst.Import) -> list[str]:
         bound = dotted(alias.asname.name) if alias.asname else None
         name = normal(whole)
         local = bound or whole.split(".")[0]
-        if whole.split(".")[0] not in ("keras", "tensorflow", "tf_keras"):
+        if whole.split(".")[0] not in ROOTS:
             lines.append(f"import {whole}" + (f" as {bound}" if bound else ""))
         elif name.split(".")[0] == "tensorflow" or not _is_used(script, local):
             if local in script.kept:

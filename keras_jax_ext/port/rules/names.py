@@ -55,6 +55,8 @@ def stays(script: Script, node: cst.BaseExpression, name: str) -> bool:
     rest = whole[len(root.value) :] if whole else ""
     if now is None or now + rest != name:
         return False
+    if script.names.is_starred(root):
+        return base == name  # its import brings no other one
     if now == "keras":
         return script.module_name("keras") == root.value
     return True

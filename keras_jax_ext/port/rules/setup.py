@@ -1,5 +1,7 @@
 """Lines that set TensorFlow up: nothing takes their place."""
 
+import re
+
 from keras_jax_ext.port.resolve import dotted
 from keras_jax_ext.port.script import Script
 
@@ -25,12 +27,18 @@ _KEPT = (
     "tensorflow.config.run_functions_eagerly",
     "tensorflow.config.experimental_run_functions_eagerly",
 )
+# The port chooses JAX, and another choice would be an error.
+_CHOICE = re.compile(
+    r"(os\.)?environ(\[.KERAS_BACKEND.\]\s*=|\.setdefault\(.KERAS_BACKEND)"
+)
 
 
 def is_dropped(script: Script, node: cst.BaseSmallStatement) -> bool:
     """Whether a line is left out."""
     if isinstance(node, cst.Assert):
         return _names_version(script, node.test)
+    if _CHOICE.match(script.code(node)):
+        return True
     if not (isinstance(node, cst.Expr) and isinstance(node.value, cst.Call)):
         return False
     name = script.names.quiet(node.value.func)
