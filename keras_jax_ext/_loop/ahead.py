@@ -44,7 +44,12 @@ def ahead(
 
     def begin():
         # Callbacks may have been given hooks when the epoch began.
-        if source.is_of_arrays and _is_ours(model) and _keep_steps(callbacks):
+        if (
+            source.is_of_arrays
+            and validates.is_of_arrays
+            and _is_ours(model)
+            and _keep_steps(callbacks)
+        ):
             # What fails here fails again in `evaluate`, which raises it.
             try:
                 _begin(model, validates, callbacks)
@@ -70,12 +75,10 @@ def _begin(model, validates, callbacks):
     known = memo(model)
     if known.programs.get(TEST) or not fuses(model, TEST, verbose=0):
         return
-    data = validates.source(model)
-    if not data.is_of_arrays:
-        return
     model.make_test_function()
     executor = Executor(model, TEST, callbacks)
-    traced = [executor.trace(span) for span in data.kinds()]
+    spans = validates.source(model).kinds()
+    traced = [executor.trace(span) for span in spans]
     arrays = [v.value for g in state_variables(model, TRAIN) for v in g]
     if any(holds(each.jaxpr, arrays) for each in traced):
         # The first step will change it: validation traces the step anew.

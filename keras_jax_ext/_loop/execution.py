@@ -315,7 +315,6 @@ class Executor:
             # A step that calls Python may change what others do.
             if not self.program.runs_code:
                 others()
-        self.program.wait()
 
     def trace(self, span: Span, state: Any = None) -> Any:
         """Trace the program of a span.
@@ -339,6 +338,7 @@ class Executor:
             return cursor.take(most)
 
     def _dispatch(self, span: Span, state):
+        # Not within `held`: a Ctrl-C ends the wait for the compiler.
         self.program.wait()
         started = time.perf_counter()
         # The program takes the old state's buffers: an interrupt before the

@@ -54,6 +54,12 @@ class Validation(NamedTuple):
             why = "a generator" if hasattr(x, "__next__") else None
         check_data(why and f"{why} as validation data", why)
 
+    @property
+    def is_of_arrays(self) -> bool:
+        """Whether the data are arrays, which nobody draws from."""
+        leaves = (v for v in keras.tree.flatten(self.data) if v is not None)
+        return all(map(_has_rows, leaves))
+
     def source(self, model: Any) -> Source:
         """The data, to be read.
 

@@ -297,6 +297,28 @@ def test_xla_computes_a_narrow_product_with_few_rows(
     assert product_shapes(rewritten(product), x, y) == [expected]
 
 
+def test_equal_equations_and_shared_programs_are_rewritten_once():
+    x, kernels = jnp.ones((64, 128)), [jnp.ones((128, 2))] * 3
+
+    @jax.jit
+    def loss(kernel):
+        return jnp.sum(jnp.sin(x @ kernel))
+
+    def gradients(kernels):
+        # Of one program that is called twice, and of an equation like its own.
+        again = jax.grad(lambda kernel: jnp.sum(jnp.cos(x @ kernel)))
+        called = jax.jit(jax.grad(loss))
+        return called(kernels[0]), called(kernels[1]), again(kernels[2])
+
+    traced = jax.make_jaxpr(rewritten(gradients))(kernels)
+    found = {
+        id(e.params["jaxpr"])
+        for e in every_equation(traced.jaxpr)
+        if e.params.get("name") == "_product"
+    }
+    assert len(found) == 1
+
+
 def test_a_function_that_no_rule_changes_is_called_as_it_is():
     calls = []
 
