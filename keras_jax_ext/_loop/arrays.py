@@ -380,3 +380,23 @@ def block_batches(batch: Any) -> int:
     """
     bytes_each = max(1, device.size_in_bytes(batch))
     return max(1, min(BLOCK_BATCHES, BLOCK_BYTES // bytes_each))
+
+
+def kinds(batch: Any, rows: int, size: int, steps: int) -> list[Span]:
+    """A span of each kind that `Blocks` has, with the first batch alone.
+
+    Args:
+        batch: Structure of arrays, the first batch.
+        rows: Integer, the rows of all batches.
+        size: Integer, the rows of a batch.
+        steps: Integer, the steps of a pass.
+
+    Returns:
+        List of `Span`; empty if they are not known.
+    """
+    if not is_plain(batch):
+        return []
+    full, rest = divmod(rows, size)
+    counts = [size] * (full > 0) + [rest] * (rest > 0 and steps > full)
+    cut = (jax.tree.map(lambda a, n=n: a[:n], batch) for n in counts)
+    return [Blocks(each, size).take(1) for each in cut]

@@ -82,6 +82,8 @@ class Executor:
         # The most steps of the next execution; how many of them follow until
         # processes agree again; whether callbacks of one act on batches.
         self._most, self._rounds, self._some_act = 1, 0, False
+        # Called when the first execution's program is being compiled.
+        self.meanwhile: Callable[[], None] | None = None
         # Called between two executions of an epoch.
         self.between: Callable[[], None] = lambda: None
         self.watch()
@@ -297,9 +299,36 @@ class Executor:
             # After the source was read: its code may write to the model.
             state = self.state.take()
             room = self.program.room(state, span, self._keep)
+            if self.meanwhile is not None:
+                self._compile_both(self.meanwhile, span, state)
             for cut in span.split(room):
                 last, state = self._dispatch(cut, state)
         return last, limit - remaining
+
+    def _compile_both(self, others, span, state):
+        """Compile the program of a span, and others at the same time."""
+        self.meanwhile = None
+        if not self.program.is_new:
+            return
+        with self._interrupts.held():
+            self.program.begin(self.trace(span, state))
+            # A step that calls Python may change what others do.
+            if not self.program.runs_code:
+                others()
+
+    def trace(self, span: Span, state: Any = None) -> Any:
+        """Trace the program of a span.
+
+        Args:
+            span: `Span`.
+            state: The state of a step. Defaults to `None`, that of now.
+
+        Returns:
+            As `Program.trace`.
+        """
+        state = self.state.take() if state is None else state
+        room = self.program.room(state, span, self._keep)
+        return self.program.trace(state, next(span.split(room)), self._keep)
 
     def _take(self, cursor: Cursor, most: int) -> Span:
         if not cursor.runs_code:
@@ -309,6 +338,8 @@ class Executor:
             return cursor.take(most)
 
     def _dispatch(self, span: Span, state):
+        # Not within `held`: a Ctrl-C ends the wait for the compiler.
+        self.program.wait()
         started = time.perf_counter()
         # The program takes the old state's buffers: an interrupt before the
         # new ones are held would lose both.

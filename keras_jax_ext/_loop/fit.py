@@ -6,6 +6,7 @@ from typing import Any
 
 from keras_jax_ext import _keras
 from keras_jax_ext._loop import progress, validation
+from keras_jax_ext._loop.ahead import ahead
 from keras_jax_ext._loop.backup import backed_up, backup_of
 from keras_jax_ext._loop.callback_states import append_to_files
 from keras_jax_ext._loop.epoch_steps import Epochs
@@ -71,6 +72,9 @@ def fit(
                     others=(validation_given.data,),
                 )
                 numbers = range(first, epochs)
+                executor.meanwhile = ahead(
+                    model, source, validation_given, callbacks, first
+                )
                 reached = Progress(executor, passes, backup, snapshot)
                 logs = _epochs(
                     executor, passes, numbers, validation_given, reached

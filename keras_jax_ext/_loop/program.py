@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from keras_jax_ext._loop import device
 from keras_jax_ext._loop.batches import Span
 from keras_jax_ext._xla import cpu
+from keras_jax_ext._xla.compilation import Compilation
 from keras_jax_ext._xla.faults import calls_python, checks_values
 from keras_jax_ext._xla.options import compiler_options
 
@@ -218,6 +219,7 @@ class Program:
         self._donating = jax.jit(self._run, donate_argnums=0, **options)
         self._calls_python: bool | None = None
         self._can_lose = can_lose
+        self._compiling: list[Compilation] = []
         self._room: dict[Any, int] = {}
         self._lengths: dict[Hashable, set[Hashable]] = {}
 
@@ -280,6 +282,44 @@ class Program:
         Returns:
             `(outputs, outputs of the tail, state)`, see `fuse`.
         """
+        run, args = self._prepared(state, span, keep)
+        return run(*args)
+
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing was traced for it yet."""
+        return self._calls_python is None
+
+    def trace(self, state: Any, span: Span, keep: Keep | None = None) -> Any:
+        """Trace what a call with such arguments runs.
+
+        Args:
+            state: Structure of arrays.
+            span: `Span`, of at most `room` steps.
+            keep: As in a call. Defaults to `None`.
+
+        Returns:
+            `jax.stages.Traced`, for `begin`.
+        """
+        run, args = self._prepared(state, span, keep)
+        return run.trace(*args)
+
+    def begin(self, traced: Any) -> None:
+        """Begin to compile in a thread what was traced: a call waits for it.
+
+        Args:
+            traced: From `trace`.
+        """
+        self._compiling.append(Compilation(traced.lower()))
+
+    def wait(self) -> None:
+        """Wait until all that was begun is compiled, or for a Ctrl-C."""
+        while self._compiling:
+            self._compiling[-1].wait()
+            self._compiling.pop()
+
+    def _prepared(self, state, span, keep):
+        """The function that runs a span, and its arguments."""
         data, start, steps, tail = span
         room = self.room(state, span, keep)
         kept = _Kept(keep, room) if keep and room else None
@@ -287,5 +327,4 @@ class Program:
         if self._calls_python is None:
             traced = self._donating.trace(*args)
             self._calls_python = calls_python(traced.jaxpr.jaxpr)
-        run = self._keeping if self.can_fail else self._donating
-        return run(*args)
+        return self._keeping if self.can_fail else self._donating, args

@@ -10,9 +10,10 @@ from keras_jax_ext._loop.arrays import (
     Blocks,
     Resident,
     is_plain,
+    kinds,
     program_key,
 )
-from keras_jax_ext._loop.batches import Cursor
+from keras_jax_ext._loop.batches import Cursor, Span
 from keras_jax_ext._loop.device import fits
 from keras_jax_ext._loop.epoch_steps import Epochs
 from keras_jax_ext._loop.execution import Executor
@@ -80,6 +81,20 @@ class Source:
     def num_batches(self) -> int | None:
         """Integer, the steps of an epoch; `None` if unknown."""
         return self._counter.num_batches
+
+    @property
+    def is_of_arrays(self) -> bool:
+        """Whether batches are cut from arrays, by no code of the user."""
+        return isinstance(self._counter.data_adapter, _keras.ArrayDataAdapter)
+
+    def kinds(self) -> list[Span]:
+        """A span of each kind that a pass over arrays without an order has.
+
+        They hold the first batch: all else about them is that of the pass.
+        """
+        adapter, steps = self._counter.data_adapter, self.num_batches or 0
+        batch = next(iter(adapter.get_jax_iterator()))
+        return kinds(batch, _rows_of(self._data), adapter.batch_size, steps)
 
     def why_not_again(self, replay: bool) -> str | None:
         """Why a process that starts anew does not go on with these data.

@@ -54,6 +54,22 @@ class Validation(NamedTuple):
             why = "a generator" if hasattr(x, "__next__") else None
         check_data(why and f"{why} as validation data", why)
 
+    @property
+    def is_of_arrays(self) -> bool:
+        """Whether the data are arrays, which nobody draws from."""
+        leaves = (v for v in keras.tree.flatten(self.data) if v is not None)
+        return all(map(_has_rows, leaves))
+
+    def source(self, model: Any) -> Source:
+        """The data, to be read.
+
+        Args:
+            model: The model.
+        """
+        data = keras.utils.unpack_x_y_sample_weight(self.data)
+        given = {"batch_size": self.batch_size, "steps": self.steps}
+        return Source(model, *data, **given)
+
     def logs(self, model: Any, callbacks: Any) -> dict[str, Any]:
         """Evaluate the model on the data, through its own `evaluate`.
 
@@ -70,7 +86,7 @@ class Validation(NamedTuple):
         if known.validation is None and _keras.cached_iterator(model) is None:
             # One source for all epochs: a generator goes on where it stopped.
             if fuses(model, TEST, verbose=0):
-                known.validation = Source(model, x, y, sample_weight, **given)
+                known.validation = self.source(model)
             else:
                 _keras.cache_iterator(model, x, y, sample_weight, **given)
         logs = model.evaluate(

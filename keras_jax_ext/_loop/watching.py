@@ -8,7 +8,7 @@ import textwrap
 from typing import Any, NamedTuple
 
 from keras_jax_ext import _keras
-from keras_jax_ext._loop.modes import PREDICT, Mode
+from keras_jax_ext._loop.modes import PREDICT, TEST, TRAIN, Mode
 from keras_jax_ext._loop.trackers import reads_only_logs
 
 import keras
@@ -168,6 +168,22 @@ def logs_batches(callback: Any, mode: Mode) -> bool:
     return mode is not PREDICT and all(
         reads_only_logs(callback, name) for name in hooks
     )
+
+
+def keeps_steps(callback: Any) -> bool:
+    """Whether a callback leaves alone what the steps of a `fit` do.
+
+    It is about the time between the first step and the first one of validation.
+
+    Args:
+        callback: A Keras callback.
+    """
+    if is_known(callback):
+        return True
+    hooks = [*_busy_hooks(callback, TRAIN), *_busy_hooks(callback, TEST)]
+    if not _is_idle(callback.on_test_begin, callback):
+        hooks.append("on_test_begin")
+    return all(reads_only_logs(callback, name) for name in hooks)
 
 
 def is_known(callback: Any) -> bool:

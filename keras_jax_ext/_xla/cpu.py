@@ -1,5 +1,6 @@
 """Rewrites a step so that XLA's CPU compiler makes it fast."""
 
+import functools
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -13,8 +14,8 @@ import jax
 
 # Rewrite rules by primitive name. A rule takes an equation and returns an
 # equivalent, faster function of its operands, or `None` to leave it to the
-# next.
-_RULES: dict[str, list[Callable[[Any], Callable[..., Any] | None]]] = {
+# next. Functions of the same parameters and shapes compute the same.
+_RULES: dict[str, list[Callable[[Any], functools.partial[Any] | None]]] = {
     "conv_general_dilated": [by_products, channels_last],
     "dot_general": [narrow_first],
 }
@@ -32,7 +33,7 @@ def rewritten(function: Callable[..., Any]) -> Callable[..., Any]:
 
     def run(*args):
         closed, shapes = jax.make_jaxpr(function, return_shape=True)(*args)
-        changed = _rewrite(closed)
+        changed = _Rewriting().parameter(closed)
         if changed is closed:
             return function(*args)
         # `import jax` does not import it, and most models do not need it.
@@ -44,35 +45,61 @@ def rewritten(function: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def _rewrite(value):
-    """A parameter of an equation with the rules applied, or itself."""
-    if type(value) in (tuple, list) and any(map(_is_closed, value)):
-        items = [_rewrite(item) for item in value]
-        return value if _same(items, value) else type(value)(items)
-    if not _is_closed(value):
-        return value
-    merged = siblings.merged(value.jaxpr, _called)
-    equations = [_rewrite_equation(each) for each in merged]
-    if _same(equations, value.jaxpr.eqns):
-        return value
-    return value.replace(jaxpr=value.jaxpr.replace(eqns=equations))
+class _Rewriting:
+    """The rules applied to a program, to each part of it once.
+
+    Layers of one kind share inner programs, and equal equations one function:
+    what is made once is also lowered once.
+    """
+
+    def __init__(self) -> None:
+        # By identity, with what it is of: an identity may be used again.
+        self._parts: dict[int, tuple[Any, Any]] = {}
+        self._calls: dict[Any, Any] = {}
+
+    def parameter(self, value):
+        """A parameter of an equation with the rules applied, or itself."""
+        if type(value) in (tuple, list) and any(map(_is_closed, value)):
+            items = [self.parameter(item) for item in value]
+            return value if _same(items, value) else type(value)(items)
+        if not _is_closed(value):
+            return value
+        if id(value) not in self._parts:
+            self._parts[id(value)] = value, self._program(value)
+        return self._parts[id(value)][1]
+
+    def _program(self, closed):
+        merged = siblings.merged(closed.jaxpr, _called)
+        equations = [self._equation(each) for each in merged]
+        if _same(equations, closed.jaxpr.eqns):
+            return closed
+        return closed.replace(jaxpr=closed.jaxpr.replace(eqns=equations))
+
+    def _equation(self, equation):
+        rules = _RULES.get(equation.primitive.name, [])
+        function = next(filter(None, (rule(equation) for rule in rules)), None)
+        if function:
+            call = self._call(function, equation.invars)
+            return call.replace(
+                invars=equation.invars, outvars=equation.outvars
+            )
+        params = {k: self.parameter(v) for k, v in equation.params.items()}
+        if _same(params.values(), equation.params.values()):
+            return equation
+        return equation.replace(params=params)
+
+    def _call(self, function, variables):
+        """An equation that calls a function of variables like these."""
+        shapes = tuple(v.aval for v in variables)
+        key = function.func, frozenset(function.keywords.items()), shapes
+        if key not in self._calls:
+            self._calls[key] = _called(function, variables)
+        return self._calls[key]
 
 
 def _is_closed(value):
     """Whether a value is a jaxpr with its constants."""
     return hasattr(value, "jaxpr") and hasattr(value, "consts")
-
-
-def _rewrite_equation(equation):
-    rules = _RULES.get(equation.primitive.name, [])
-    function = next(filter(None, (rule(equation) for rule in rules)), None)
-    if function:
-        call = _called(function, equation.invars)
-        return call.replace(outvars=equation.outvars)
-    params = {k: _rewrite(v) for k, v in equation.params.items()}
-    if _same(params.values(), equation.params.values()):
-        return equation
-    return equation.replace(params=params)
 
 
 def _called(function, variables):

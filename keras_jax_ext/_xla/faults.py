@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from keras_jax_ext._xla.equations import jaxprs
+
 import jax
 
 
@@ -11,14 +13,11 @@ def calls_python(jaxpr: Any) -> bool:
     Args:
         jaxpr: The program, as JAX traced it.
     """
-    for equation in jaxpr.eqns:
-        if "callback" in equation.primitive.name:
-            return True
-        for value in jax.tree.leaves(equation.params):
-            inner = getattr(value, "jaxpr", value)
-            if hasattr(inner, "eqns") and calls_python(inner):
-                return True
-    return False
+    return any(
+        "callback" in equation.primitive.name
+        for each in jaxprs(jaxpr)
+        for equation in getattr(each, "jaxpr", each).eqns
+    )
 
 
 def checks_values() -> bool:

@@ -9,7 +9,6 @@ barrier behind the product keeps XLA from turning it round.
 
 import functools
 import math
-from collections.abc import Callable
 from typing import Any
 
 from jax import lax
@@ -19,7 +18,7 @@ from jax import lax
 NARROW = 32
 
 
-def narrow_first(equation: Any) -> Callable[..., Any] | None:
+def narrow_first(equation: Any) -> functools.partial[Any] | None:
     """The same product over leading axes, its narrow operand first.
 
     Args:
@@ -42,11 +41,11 @@ def narrow_first(equation: Any) -> Callable[..., Any] | None:
     if min(columns) > NARROW or max(columns) < 2 * min(columns):
         return None
     return functools.partial(
-        _product, swap=columns[0] > columns[1], params=equation.params
+        _product, swap=columns[0] > columns[1], **equation.params
     )
 
 
-def _product(left, right, *, swap, params):
+def _product(left, right, *, swap, **params: Any):
     if not swap:
         product = lax.dot_general_p.bind(left, right, **params)
         return lax.optimization_barrier(product)

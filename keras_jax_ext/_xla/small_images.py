@@ -8,7 +8,6 @@ backward (seen in jaxlib 0.10 to 0.12). A sum of matrix products is fast.
 import functools
 import itertools
 import math
-from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -18,7 +17,7 @@ from jax import lax
 _MOST_PLACES = 128
 
 
-def by_products(equation: Any) -> Callable[..., Any] | None:
+def by_products(equation: Any) -> functools.partial[Any] | None:
     """The same convolution as a sum of matrix products.
 
     Args:
@@ -45,10 +44,8 @@ def by_products(equation: Any) -> Callable[..., Any] | None:
         numbers=params["dimension_numbers"],
         strides=params["window_strides"],
         padding=params["padding"],
-        options={
-            "precision": params["precision"],
-            "preferred_element_type": params["preferred_element_type"],
-        },
+        precision=params["precision"],
+        preferred_element_type=params["preferred_element_type"],
     )
 
 
@@ -59,7 +56,7 @@ def _convolve(
     numbers: Any,
     strides: Any,
     padding: Any,
-    options: dict[str, Any],
+    **options: Any,
 ):
     images_at, kernel_at, outputs_at = numbers
     images = images.transpose(images_at[0], *images_at[2:], images_at[1])

@@ -127,3 +127,35 @@ def programs(cls, way):
 def test_no_usual_way_compiles_more_than_it_must(way, theirs, ours):
     assert programs(kje.Sequential, way) == ours
     assert programs(keras.Sequential, way) == theirs
+
+
+@pytest.mark.parametrize(
+    ("way", "traced"),
+    [
+        (again, [32]),
+        (other_lengths, [32]),
+        (left_over, [32, 1, 2, 3]),
+        (validated, [32, 32]),
+        (whole, [32, 32, 32]),
+        (generated, [20]),
+        (recompiled, [32, 32, 32]),  # the second builds the metrics
+        (tracked_later, [32]),
+    ],
+)
+def test_the_steps_of_a_program_are_traced_once(way, traced):
+    rows = []
+
+    class Counted(keras.layers.Layer):
+        def call(self, x):
+            if isinstance(x, jax.core.Tracer) and x.ndim:
+                rows.append(x.shape[0])
+            return x
+
+    layers = [keras.Input((3,)), Counted(), keras.layers.Dense(1)]
+    model = kje.Sequential(layers)
+    model.compile("sgd", "mse")
+    model.predict(np.ones((1, 3)), verbose=0)
+    model.train_on_batch(np.ones((1, 3)), np.ones((1, 1)))
+    rows.clear()
+    way(model)
+    assert rows == traced

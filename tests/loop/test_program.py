@@ -1,5 +1,6 @@
 """The compiled loop gives what a Python loop gives, from one program."""
 
+import collections
 import re
 
 import keras_jax_ext  # noqa: F401 (first: selects the JAX backend)
@@ -295,6 +296,32 @@ def test_xla_computes_a_narrow_product_with_few_rows(
         return jax.lax.dot_general(y, x, first).T
 
     assert product_shapes(rewritten(product), x, y) == [expected]
+
+
+def test_equal_equations_and_shared_programs_are_rewritten_once():
+    x, kernels = jnp.ones((64, 128)), [jnp.ones((128, 2))] * 3
+
+    @jax.jit
+    def loss(kernel):
+        return jnp.sum(jnp.sin(x @ kernel))
+
+    def gradients(kernels):
+        # Of one program that is called twice, and of an equation like its own.
+        again = jax.grad(lambda kernel: jnp.sum(jnp.cos(x @ kernel)))
+        called = jax.jit(jax.grad(loss))
+        return called(kernels[0]), called(kernels[1]), again(kernels[2])
+
+    def programs(function):
+        """How many different programs of each name are called."""
+        called = [
+            (e.params["name"], id(e.params["jaxpr"]))
+            for e in every_equation(jax.make_jaxpr(function)(kernels).jaxpr)
+            if "jaxpr" in e.params
+        ]
+        return collections.Counter(name for name, _ in {*called})
+
+    before, after = programs(gradients), programs(rewritten(gradients))
+    assert after == {**before, "_product": 1}
 
 
 def test_a_function_that_no_rule_changes_is_called_as_it_is():
