@@ -83,13 +83,7 @@ def max_pool2d(inputs: Any, pool_size: Any, strides: Any, padding: str) -> Any:
     Returns:
         Array of images.
     """
-    return keras.ops.max_pool(
-        inputs,
-        _sizes(pool_size),
-        _sizes(strides),
-        padding.lower(),
-        "channels_last",
-    )
+    return _pooled(keras.ops.max_pool, inputs, pool_size, strides, padding)
 
 
 def avg_pool2d(inputs: Any, pool_size: Any, strides: Any, padding: str) -> Any:
@@ -104,13 +98,12 @@ def avg_pool2d(inputs: Any, pool_size: Any, strides: Any, padding: str) -> Any:
     Returns:
         Array of images.
     """
-    return keras.ops.average_pool(
-        inputs,
-        _sizes(pool_size),
-        _sizes(strides),
-        padding.lower(),
-        "channels_last",
-    )
+    return _pooled(keras.ops.average_pool, inputs, pool_size, strides, padding)
+
+
+def _pooled(function, inputs, pool_size, strides, padding):
+    sizes = _sizes(pool_size), _sizes(strides)
+    return function(inputs, *sizes, padding.lower(), "channels_last")
 
 
 def conv1d(inputs: Any, kernel: Any, strides: Any, padding: str) -> Any:

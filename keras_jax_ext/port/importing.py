@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from keras_jax_ext.port import visiting
 from keras_jax_ext.port.blocks import removed, tidied
 from keras_jax_ext.port.resolve import dotted, normal
 from keras_jax_ext.port.rules import imports
@@ -14,7 +15,7 @@ import libcst as cst
 FIRST = "first: it selects the JAX backend"
 
 
-class _Loaded(cst.CSTVisitor):
+class _Loaded(visiting.Names):
     """The names that are read anywhere but in imports."""
 
     def __init__(self) -> None:
@@ -24,14 +25,6 @@ class _Loaded(cst.CSTVisitor):
         return False
 
     def visit_ImportFrom(self, node: cst.ImportFrom) -> bool:
-        return False
-
-    def visit_Attribute(self, node: cst.Attribute) -> bool:
-        node.value.visit(self)
-        return False
-
-    def visit_Arg(self, node: cst.Arg) -> bool:
-        node.value.visit(self)
         return False
 
     def visit_Name(self, node: cst.Name) -> None:

@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+from keras_jax_ext.port import visiting
 from keras_jax_ext.port.findings import DIFFERS, DONE, TODO, Finding
 from keras_jax_ext.port.resolve import Ambiguous, Names
 
@@ -171,7 +172,7 @@ class Script:
         return found
 
 
-class _Bound(cst.CSTVisitor):
+class _Bound(visiting.Names):
     """Collects every name that is bound, and the modules it stands for."""
 
     def __init__(self) -> None:
@@ -203,14 +204,6 @@ class _Bound(cst.CSTVisitor):
 
     def visit_Name(self, node: cst.Name) -> None:
         self.found.setdefault(node.value, set())
-
-    def visit_Attribute(self, node: cst.Attribute) -> bool:
-        node.value.visit(self)
-        return False
-
-    def visit_Arg(self, node: cst.Arg) -> bool:
-        node.value.visit(self)
-        return False
 
     def visit_Param(self, node: cst.Param) -> None:
         self._add(node.name.value, "")

@@ -328,7 +328,7 @@ class _Compiled:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         # Others than before: the model has grown, or a part was frozen.
-        if self._program is None or self._wanted != self._variables():
+        if self._program is None or self._wanted != self._sought():
             self._find_inputs(args, kwargs)
             self._program = jax.jit(self._pure)
         values = [v.value for v in self._inputs]
@@ -337,7 +337,7 @@ class _Compiled:
             variable.assign(value)
         return result
 
-    def _variables(self):
+    def _sought(self):
         """The variables to differentiate by, as they are now."""
         leaves = keras.tree.flatten(_given(self._by))
         return [id(v) for v in leaves if isinstance(v, keras.Variable)]
@@ -351,7 +351,7 @@ class _Compiled:
         found = {**scope.read, **scope.written}
         self._inputs = list(found.values())
         self._written = list(scope.written.values())
-        self._wanted = self._variables()
+        self._wanted = self._sought()
 
     def _pure(self, values, args, kwargs):
         pairs = list(zip(self._inputs, values, strict=True))

@@ -258,3 +258,14 @@ def test_ends_of_lines_stay(end):
     ported = port(TF.replace("\n", end or "\n") + f"x = tf.square(2){end}")
     assert ported.text.endswith(f"x = keras.ops.square(2){end}")
     assert ported.text.count("\r\n") == (4 - 1 if end == "\r\n" else 0)
+
+
+def test_a_layer_of_keras_3_that_needs_tensorflow_is_refused():
+    (finding,) = port(f"{TF}x = tf.keras.layers.TextVectorization()\n").left
+    assert finding.text == "it works on strings, which need TensorFlow"
+
+
+def test_a_call_of_tf_function_is_the_function():
+    ported = port(f"{TF}g = tf.function(abs)\n")
+    assert ported.text.endswith("\ng = abs\n")
+    assert ported.left == []

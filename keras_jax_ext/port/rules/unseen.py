@@ -1,6 +1,6 @@
 """What the other rules cannot see into: it is refused by line."""
 
-from keras_jax_ext.port import exports
+from keras_jax_ext.port import exports, visiting
 from keras_jax_ext.port.resolve import dotted
 from keras_jax_ext.port.rules import arguments, imports
 from keras_jax_ext.port.rules.lookup import find
@@ -86,7 +86,7 @@ def is_unbound(script: Script, node: cst.Name) -> bool:
     )
 
 
-class _Finder(cst.CSTVisitor):
+class _Finder(visiting.Names):
     def __init__(self, script: Script) -> None:
         self._script = script
         self._tries = 0
@@ -124,10 +124,6 @@ class _Finder(cst.CSTVisitor):
         left = isinstance(node.left, cst.Name) and node.left.value
         if left == "print" and isinstance(node.operator, cst.RightShift):
             self._python_2(node, "print >>")
-
-    def visit_Arg(self, node: cst.Arg) -> bool:
-        node.value.visit(self)
-        return False
 
     def visit_Attribute(self, node: cst.Attribute) -> bool:
         if node.attr.value in _METHODS:
