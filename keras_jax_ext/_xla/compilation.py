@@ -4,6 +4,8 @@ import contextlib
 import threading
 from typing import Any
 
+import jax
+
 
 class Compilation:
     """A program that is being compiled, for the calls that will want it.
@@ -16,9 +18,12 @@ class Compilation:
     """
 
     def __init__(self, lowered: Any) -> None:
+        config: Any = jax.config
         # No daemon: Python must not end while XLA runs.
         self._thread = threading.Thread(
-            target=_compile, args=(lowered,), name="keras_jax_ext compiles"
+            target=_compile,
+            args=(lowered, config.jax_log_compiles),
+            name="keras_jax_ext compiles",
         )
         self._thread.start()
 
@@ -27,7 +32,8 @@ class Compilation:
         self._thread.join()
 
 
-def _compile(lowered):
-    # What fails here fails again in the call, which raises it.
-    with contextlib.suppress(Exception):
+def _compile(lowered, logs):
+    # What fails here fails again in the call, which raises it. To log is a
+    # setting of the thread that asked for it.
+    with contextlib.suppress(Exception), jax.log_compiles(logs):
         lowered.compile()

@@ -202,13 +202,20 @@ def test_what_fails_to_compile_in_a_thread_is_told_by_the_call(monkeypatch):
     check(fit(make(keras.Model))[0], ours)
 
 
+def test_every_compilation_is_logged_where_that_is_asked_for(caplog):
+    with jax.log_compiles():
+        fit(make(kje.Model))
+    told = "Finished XLA compilation of jit(run)"
+    assert sum(told in line for line in caplog.messages) == 3
+
+
 def test_an_interrupt_ends_the_wait_for_a_compiler(monkeypatch):
     goes_on, compile_it = threading.Event(), compilation._compile
 
-    def slowly(lowered):
+    def slowly(*args):
         started.set()
         goes_on.wait(60)
-        compile_it(lowered)
+        compile_it(*args)
 
     def interrupt():
         started.wait(60)
