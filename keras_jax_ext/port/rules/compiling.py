@@ -71,5 +71,9 @@ def _has_own(script: Script, node: cst.BaseExpression) -> bool:
             for v, m in zip(values, made, strict=True)
         ):
             # A list of them has a name.
-            return any(v is node or _has_own(script, v) for v in values)
+            return any(
+                v is node or _has_own(script, v)
+                for v in values
+                if v is not None
+            )
     return True

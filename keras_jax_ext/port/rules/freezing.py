@@ -64,7 +64,8 @@ class Freezing:
             return False
         root = _root(assign.targets[0].target)
         loop = script.within(assign, cst.For)
-        if isinstance(loop, cst.For) and script.code(loop.target) == root.value:
+        name = script.code(root)
+        if isinstance(loop, cst.For) and script.code(loop.target) == name:
             root = _root(loop.iter)
         if not isinstance(root, cst.Name):
             return True
