@@ -99,6 +99,7 @@ from keras_jax_ext._keras.reading import (
     CACHED as CACHED,
     ArrayDataAdapter as ArrayDataAdapter,
     EpochIterator as EpochIterator,
+    GeneratorDataAdapter as GeneratorDataAdapter,
     GrainDatasetAdapter as GrainDatasetAdapter,
     PyDatasetAdapter as PyDatasetAdapter,
     epoch_number as epoch_number,

@@ -15,6 +15,9 @@ from keras.src.backend.jax.trainer import (
 from keras.src.trainers.data_adapters.array_data_adapter import (
     ArrayDataAdapter as ArrayDataAdapter,
 )
+from keras.src.trainers.data_adapters.generator_data_adapter import (
+    GeneratorDataAdapter as GeneratorDataAdapter,
+)
 from keras.src.trainers.data_adapters.grain_dataset_adapter import (
     GrainDatasetAdapter as GrainDatasetAdapter,
 )

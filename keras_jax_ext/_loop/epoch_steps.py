@@ -29,13 +29,17 @@ class Epochs:
         self._counter = counter
         self._begin = begin
         self._holders = holders
+        # A generator that has ended yields no second pass.
+        self._once = isinstance(
+            counter.data_adapter, _keras.GeneratorDataAdapter
+        )
         # Whether another process may have to go on with a pass.
         self.is_kept = False
         self.reset()
 
     def reset(self) -> None:
         """End the pass that is under way: the next epoch begins another."""
-        self._cursor: Cursor | None = None
+        self._cursor: Any = None
         # Steps of the pass, as Keras counts them and as they were taken, and
         # those of the epoch.
         self._seen = self._at = self.step = 0
@@ -45,6 +49,10 @@ class Epochs:
         self._before: list[int] = []
         # The number of the pass when it began.
         self._begun: int | None = None
+        # The steps of the pass before this epoch; whether it may begin anew.
+        self._earlier, self._may_renew = 0, False
+        # The steps of the epoch in whole executions, `None` if unknown.
+        self._allowed: int | None = None
         # Of a source that says no length, it is known after the first pass.
         self._known = self._counter.data_adapter.num_batches
 
@@ -71,13 +79,14 @@ class Epochs:
             self._set_random(now)
         elif self._cursor is None or not asked:
             self._begin_pass()
-        cursor: Any = self._cursor
         # Whole executions, as Keras counts them.
         every, left = counter.steps_per_execution, total and total - step
-        cursor.allow(left and -(-left // every) * every)
-        before = self._seen - step
+        self._allowed = left and -(-left // every) * every
+        self._cursor.allow(self._allowed)
+        self._earlier = self._seen - step
         while not total or step < total:
-            self._at, self.step = before + step, step
+            self._at, self.step = self._earlier + step, step
+            self._may_renew = step == 0 < self._earlier and not self._once
             if self._is_at_end():
                 if asked:
                     self._interrupted()
@@ -85,18 +94,35 @@ class Epochs:
                 break
             # Of a source that says no length Keras learns it here, and counts
             # the execution that found no batch: a later pass may be longer.
-            self._seen = before + step + every
+            self._seen = self._earlier + step + every
             remaining = total - step if total else None
-            step += (yield step, remaining, cursor) or 0
-            self._seen = before + step
+            step += (yield step, remaining, self._cursor) or 0
+            self._seen = self._earlier + step
         self._at, self.step = self._seen, step
         if self._is_at_end() or not asked:
             self._end_pass()
         counter.data_adapter.on_epoch_end()
 
+    def renewed(self) -> Cursor:
+        """Begin another pass, where the last one ended with its epoch.
+
+        Nobody could know before: the source says no length.
+
+        Raises:
+            StopIteration: If there is no reason to.
+        """
+        if not self._may_renew:
+            raise StopIteration
+        self._may_renew = False
+        self._seen = self._earlier
+        self._end_pass()
+        self._begin_pass().allow(self._allowed)
+        self._earlier = self._at = 0
+        return self._cursor
+
     def position(self) -> dict[str, Any]:
         """Where the data are: what `go_to` needs, and random streams."""
-        cursor: Any = self._cursor
+        cursor = self._cursor
         return {
             "number": self.number,
             "known": self._known,
@@ -136,7 +162,7 @@ class Epochs:
         """Begin the pass as the other process did, past what it took."""
         if within["drawn_from"]:
             self._set_random(within["drawn_from"])
-        cursor: Any = self._begin_pass()
+        cursor = self._begin_pass()
         cursor.drawn_from = within["drawn_from"]
         cursor.skip(within["seen"], within["place"])
         self._seen = self._at = within["seen"]
@@ -150,7 +176,7 @@ class Epochs:
         return cursor
 
     def _end_pass(self):
-        cursor: Any = self._cursor
+        cursor = self._cursor
         if self.is_kept and cursor is not None and cursor.replays:
             self._before.append(self._seen)
         self._cursor = None

@@ -149,7 +149,10 @@ class Executor:
                     # for its process's gradients.
                     self.agree("begun", None)
                 limit = self._limit(remaining)
-                self.last, count = self._execute(cursor, limit)
+                try:
+                    self.last, count = self._execute(cursor, limit)
+                except StopIteration:
+                    self.last, count = self._execute(epochs.renewed(), limit)
                 # Keras counts whole executions, also when data run short.
                 taken = self._most if self._most == self._steps else count
                 if self._keep is LOGS:

@@ -117,6 +117,33 @@ def test_a_source_trains_as_in_stock(source):
 
 
 @forks
+# Keras warns so of validation data of unknown length.
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+@pytest.mark.parametrize("steps", [5, 10])
+@pytest.mark.parametrize("source", [grain_dataset, torch_loader, tf_data])
+def test_a_pass_that_ends_with_an_epoch_is_followed_by_another(source, steps):
+    """Keras sees no more batches, and has an epoch of none."""
+    data, expected, model = source(), make(), make()
+    passes = {"epochs": 2, "batch_size": BATCH, "shuffle": False}
+    expected.fit(X, Y, verbose=0, **passes)
+    epochs = {"epochs": 20 // steps, "steps_per_epoch": steps}
+    options = {"shuffle": False, "verbose": 0}
+    model.fit(data, validation_data=data, **epochs, **options)
+    assert int(model.optimizer.iterations.value) == 20
+    for a, b in zip(model.get_weights(), expected.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
+
+
+def test_a_generator_that_ended_is_no_epoch():
+    model = make()
+    batches = ((X[i : i + 16], Y[i : i + 16]) for i in (0, 16, 32))
+    with pytest.warns(UserWarning, match="ran out of data"):
+        with pytest.raises(ValueError, match="have none left"):
+            options = {"shuffle": False, "verbose": 0}
+            model.fit(batches, steps_per_epoch=3, epochs=2, **options)
+    assert int(model.optimizer.iterations.value) == 3
+
+
 @pytest.mark.parametrize("options", [{}, {"use_multiprocessing": True}])
 def test_an_error_in_a_worker_arrives_with_its_traceback(options):
     model = make()
