@@ -137,10 +137,12 @@ def test_a_pass_that_ends_with_an_epoch_is_followed_by_another(source, steps):
 def test_a_generator_that_ended_is_no_epoch():
     model = make()
     batches = ((X[i : i + 16], Y[i : i + 16]) for i in (0, 16, 32))
-    with pytest.warns(UserWarning, match="ran out of data"):
-        with pytest.raises(ValueError, match="have none left"):
-            options = {"shuffle": False, "verbose": 0}
-            model.fit(batches, steps_per_epoch=3, epochs=2, **options)
+    options = {"steps_per_epoch": 3, "epochs": 2, "shuffle": False}
+    with (
+        pytest.warns(UserWarning, match="ran out of data"),
+        pytest.raises(ValueError, match="have none left"),
+    ):
+        model.fit(batches, verbose=0, **options)
     assert int(model.optimizer.iterations.value) == 3
 
 
