@@ -113,11 +113,11 @@ def test_shuffle_draws_no_random_number_of_the_script():
     assert (random.random(), np.random.rand()) == first
 
 
-def test_a_function_of_map_is_traced_once():
+def test_a_function_of_map_is_compiled():
     calls = []
     data = NUMBERS.map(lambda x: (calls.append(1), x + 1)[1])
     assert listed(data) == [1, 2, 3, 4, 5, 6, 7]
-    assert len(calls) == 1
+    assert len(calls) == 2  # once to see what it reads, once traced
 
 
 def test_what_cannot_be_traced_is_run():
@@ -274,3 +274,27 @@ def test_a_generator_without_types_keeps_those_of_its_elements():
 
 def test_no_rows_are_no_batches():
     assert listed(Dataset.from_tensor_slices(X[:0]).batch(2)) == []
+
+
+def test_a_map_draws_anew_for_each_element():
+    noise = keras.random.SeedGenerator(0)
+    layer = keras.layers.Dropout(0.5, seed=1)
+
+    def augmented(x):
+        return x + keras.random.normal((), seed=noise), layer(
+            keras.ops.ones(64), training=True
+        )
+
+    pairs = Dataset.from_tensor_slices(np.zeros(4, "float32")).map(augmented)
+    seen = [*pairs, *pairs]
+    assert len({float(x) for x, _ in seen}) == 8
+    assert len({np.asarray(y).tobytes() for _, y in seen}) == 8
+
+
+def test_a_map_reads_variables_as_they_are():
+    factor = keras.Variable(2.0)
+    rows = Dataset.from_tensor_slices(np.ones(2, "float32"))
+    scaled = rows.map(lambda x: x * factor)
+    assert [float(x) for x in scaled] == [2.0, 2.0]
+    factor.assign(3.0)
+    assert [float(x) for x in scaled] == [3.0, 3.0]

@@ -4,10 +4,9 @@ import itertools
 from typing import Any
 
 from keras_jax_ext.data.nests import leaves, mapped, to_device
+from keras_jax_ext.transforms.programs import Compiled
 
 import grain
-import jax
-import keras
 import numpy as np
 
 
@@ -25,23 +24,23 @@ def is_traceable(leaf: Any) -> bool:
 
 
 class Function:
-    """The function of a `map`, traced once if that is possible."""
+    """The function of a `map`, compiled once if that is possible.
+
+    Seeds and other variables of layers in it change from element to element.
+    """
 
     def __init__(self, function: Any) -> None:
         self._function = function
-        self._traced: Any = jax.jit(self._pure)
-
-    def _pure(self, element: Any) -> Any:
-        with keras.StatelessScope():
-            return called(self._function, element)
+        self._compiled: Any = Compiled(lambda e: called(function, e))
 
     def __call__(self, element: Any) -> Any:
-        if self._traced is None or not all(map(is_traceable, leaves(element))):
+        known = self._compiled is not None
+        if not (known and all(map(is_traceable, leaves(element)))):
             return self._plain(element)
         try:
-            return self._traced(element)
+            return self._compiled(element)
         except Exception:  # whatever cannot be traced is run
-            self._traced = None
+            self._compiled = None
             return self._plain(element)
 
     def _plain(self, element: Any) -> Any:

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from keras_jax_ext import _keras
+from keras_jax_ext.transforms.programs import Compiled, Scope
 
 import jax
 import jax.numpy as jnp
@@ -67,7 +67,7 @@ def value_and_grad(
         TypeError: If the value is no float and no array of floats.
     """
     if jit:
-        return _Compiled(function, variables, has_aux)
+        return _CompiledStep(function, variables, has_aux)
 
     def step(*args: Any, **kwargs: Any) -> Any:
         return _differentiated(function, variables, has_aux, args, kwargs)
@@ -142,7 +142,7 @@ def _once(function, given, has_aux, args, kwargs):
 
     def pure(values, arrays):
         filled = differentiated.fill(args, arrays)
-        with _Scope(differentiated.pairs(values)) as scope:
+        with Scope(differentiated.pairs(values)) as scope:
             outputs = function(*filled, **kwargs)
         value, aux = _pair(outputs) if has_aux else (outputs, None)
         losses = _several(value, len(groups)) if several else (value,)
@@ -278,27 +278,6 @@ def _place(leaf, args):
     )
 
 
-class _Scope(keras.StatelessScope):
-    """A scope within another one, that knows what was written and read."""
-
-    def __init__(self, pairs):
-        super().__init__(pairs, collect_losses=True)
-        self.written: dict[int, Any] = {}
-        self.read: dict[int, Any] = {}
-        self._outer = _keras.current_scope()
-
-    def add_update(self, update):
-        super().add_update(update)
-        self.written[id(update[0])] = update[0]
-
-    def get_current_value(self, variable):
-        self.read[id(variable)] = variable
-        value = super().get_current_value(variable)
-        if value is None and self._outer is not None:
-            return self._outer.get_current_value(variable)
-        return value
-
-
 def _parted(tree):
     """Arrays of a structure, and a function's worth of the rest."""
     leaves, structure = jax.tree.flatten(tree)
@@ -314,58 +293,27 @@ def _joined(arrays, rest):
     return structure.unflatten(filled)
 
 
-class _Compiled:
-    """A step as one program; the variables that it reads are its inputs."""
+class _CompiledStep:
+    """A step as one program, another when it is by other variables."""
 
     def __init__(self, function, variables, has_aux):
-        self._function = function
         self._by = variables
-        self._has_aux = has_aux
-        self._inputs: list[Any] = []
-        self._written: list[Any] = []
         self._wanted: list[int] = []
-        self._program: Any = None
+        self._run = Compiled(
+            lambda *args, **kwargs: _differentiated(
+                function, variables, has_aux, args, kwargs
+            )
+        )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         # Others than before: the model has grown, or a part was frozen.
-        if self._program is None or self._wanted != self._sought():
-            self._find_inputs(args, kwargs)
-            self._program = jax.jit(self._pure)
-        values = [v.value for v in self._inputs]
-        result, new = self._program(values, args, kwargs)
-        for variable, value in zip(self._written, new, strict=True):
-            variable.assign(value)
+        if self._wanted != self._sought():
+            self._run.forget()
+        result = self._run(*args, **kwargs)
+        self._wanted = self._sought()
         return result
 
     def _sought(self):
         """The variables to differentiate by, as they are now."""
         leaves = keras.tree.flatten(_given(self._by))
         return [id(v) for v in leaves if isinstance(v, keras.Variable)]
-
-    def _find_inputs(self, args, kwargs):
-        """Run once, unseen, to build the model and see what is read."""
-        with _Scope([]) as scope:
-            _differentiated(
-                self._function, self._by, self._has_aux, args, kwargs
-            )
-        found = {**scope.read, **scope.written}
-        self._inputs = list(found.values())
-        self._written = list(scope.written.values())
-        self._wanted = self._sought()
-
-    def _pure(self, values, args, kwargs):
-        pairs = list(zip(self._inputs, values, strict=True))
-        with _Scope(pairs) as scope:
-            result = _differentiated(
-                self._function, self._by, self._has_aux, args, kwargs
-            )
-        new = [scope.get_current_value(v) for v in self._written]
-        known = {id(v) for v in self._inputs}
-        missed = [v.path for i, v in scope.read.items() if i not in known]
-        if missed:
-            raise ValueError(
-                "A compiled step reads the same variables in each call. "
-                f"Received: {missed[:3]}, not read in the first one. Give "
-                "`jit=False`."
-            )
-        return result, new
