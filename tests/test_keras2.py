@@ -348,3 +348,17 @@ def test_metrics_of_keras_and_names_stay():
     given = {"a": [auc, "mae", keras.metrics.mean_absolute_error], "b": None}
     assert keras2.metrics(given) == given
     assert "update_state" not in vars(auc)
+
+
+def test_a_schedule_may_return_a_tensor():
+    model = kje.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(0.5), "mse")
+    halved = kje.keras2.LearningRateScheduler(
+        lambda e, r: keras.ops.divide(r, 2)
+    )
+    ones = np.ones((2, 1))
+    history = model.fit(ones, ones, epochs=2, callbacks=[halved], verbose=0)
+    assert history.history["learning_rate"] == [0.25, 0.125]
+    text = kje.keras2.LearningRateScheduler(lambda epoch: "fast")
+    with pytest.raises(ValueError, match="should be a float"):
+        model.fit(ones, ones, callbacks=[text], verbose=0)

@@ -62,6 +62,7 @@ from keras_jax_ext.keras2.arrays import (
     weighted_cross_entropy_with_logits,
     zero_fraction,
 )
+from keras_jax_ext.keras2.callbacks import LearningRateScheduler
 from keras_jax_ext.keras2.images import (
     adjust_brightness,
     adjust_contrast,
@@ -108,6 +109,7 @@ from keras_jax_ext.keras2.trainable import compile  # noqa: A004 (Keras's)
 __all__ = [
     "ImageDataGenerator",
     "Lambda",
+    "LearningRateScheduler",
     "Module",
     "TimeseriesGenerator",
     "Tokenizer",

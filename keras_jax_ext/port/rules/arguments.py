@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from keras_jax_ext.port import exports
 from keras_jax_ext.port.resolve import made_by
-from keras_jax_ext.port.rules import names
+from keras_jax_ext.port.rules import names, schedules
 from keras_jax_ext.port.rules.lookup import find
 from keras_jax_ext.port.rules.operations import keyword, tidy
 from keras_jax_ext.port.script import Script
@@ -37,6 +37,8 @@ def rewrite(
         script.done(node, "`kje.keras2.Lambda`: it draws random numbers")
         target = script.target("keras_jax_ext.keras2.Lambda")
         updated = updated.with_changes(func=cst.parse_expression(target))
+    if found.name == schedules.CALLBACK:
+        updated = schedules.rewrite(script, node, updated)
     return updated.with_changes(args=tidy(args))
 
 

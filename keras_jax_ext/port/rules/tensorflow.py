@@ -209,7 +209,11 @@ def _uniform(script, node, updated, name):
         return operations.rewrite(script, node, updated, name)
     script.done(node, "`keras.random.randint`")
     func = names.written(script, node.func, "keras.random.randint")
-    return updated.with_changes(func=func)
+    args = without(list(updated.args), "name")
+    by_place = [a for a in args if a.keyword is None]
+    if len(by_place) < 2 and value_of(args, "minval") is None:
+        args.insert(1, keyword("minval", cst.Integer("0")))
+    return updated.with_changes(func=func, args=tidy(args))
 
 
 def _constant(script, node, updated, name):
