@@ -362,3 +362,14 @@ def test_a_schedule_may_return_a_tensor():
     text = kje.keras2.LearningRateScheduler(lambda epoch: "fast")
     with pytest.raises(ValueError, match="should be a float"):
         model.fit(ones, ones, callbacks=[text], verbose=0)
+
+
+def test_a_model_of_json_is_not_compiled():
+    def loss(y_true, y_pred):
+        return y_pred
+
+    model = kje.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile("sgd", loss)
+    found = kje.keras2.model_from_json(model.to_json())
+    assert not found.compiled
+    assert [w.shape for w in found.get_weights()] == [(1, 1), (1,)]

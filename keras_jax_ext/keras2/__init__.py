@@ -98,6 +98,7 @@ from keras_jax_ext.keras2.labels import metrics
 from keras_jax_ext.keras2.lambdas import Lambda, layer_seed
 from keras_jax_ext.keras2.models import (
     compiled_loss,
+    model_from_json,
     reset_states,
     stateful_step,
     update_compiled_metrics,
@@ -157,6 +158,7 @@ __all__ = [
     "matrix_transpose",
     "max_pool2d",
     "metrics",
+    "model_from_json",
     "multiply_no_nan",
     "normalize_and_norm",
     "one_hot",

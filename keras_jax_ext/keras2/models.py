@@ -1,8 +1,11 @@
 """Models as they were in Keras 2: steps, states and losses of their own."""
 
 import functools
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from typing import Any
+
+from keras_jax_ext import models
 
 import jax
 import keras
@@ -58,6 +61,26 @@ def stateful_step(method: Callable[..., Any]) -> Callable[..., Any]:
         return logs, new
 
     return step
+
+
+def model_from_json(
+    json_string: str, custom_objects: Mapping[str, Any] | None = None
+) -> Any:
+    """As `kje.models.model_from_json`, and not compiled, as in Keras 2.
+
+    A loss of the script need not be known then.
+
+    Args:
+        json_string: What `to_json` of a model gave.
+        custom_objects: Dict of classes by their names. Defaults to `None`.
+
+    Returns:
+        A model of new weights.
+    """
+    config = json.loads(json_string)
+    if isinstance(config, dict):
+        config.pop("compile_config", None)
+    return models.model_from_json(json.dumps(config), custom_objects)
 
 
 def compiled_loss(

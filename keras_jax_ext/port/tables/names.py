@@ -10,7 +10,7 @@ MOVED = {
     "keras.engine.training.Model": "keras_jax_ext.Model",
     # Ours read the files of Keras 2, too.
     "keras.models.load_model": "keras_jax_ext.models.load_model",
-    "keras.models.model_from_json": "keras_jax_ext.models.model_from_json",
+    "keras.models.model_from_json": "keras_jax_ext.keras2.model_from_json",
     "keras.engine.topology.Layer": "keras.layers.Layer",
     "keras.engine.base_layer.Layer": "keras.layers.Layer",
     "keras.engine.Layer": "keras.layers.Layer",
