@@ -46,7 +46,8 @@ def metrics(given: Any) -> Any:
 
 def _is_keras(thing):
     """Whether Keras made it: its own functions compare the ranks."""
-    return getattr(thing, "__module__", "").split(".")[0] == "keras"
+    module = getattr(thing, "__module__", None) or ""
+    return module.split(".")[0] == "keras"
 
 
 def _expanding(function: Callable[..., Any]) -> Callable[..., Any]:
