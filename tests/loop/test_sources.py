@@ -116,7 +116,6 @@ def test_a_source_trains_as_in_stock(source):
     )
 
 
-@forks
 # Keras warns so of validation data of unknown length.
 @pytest.mark.filterwarnings("ignore:Your input ran out of data")
 @pytest.mark.parametrize("steps", [5, 10])
@@ -146,6 +145,7 @@ def test_a_generator_that_ended_is_no_epoch():
     assert int(model.optimizer.iterations.value) == 3
 
 
+@forks
 @pytest.mark.parametrize("options", [{}, {"use_multiprocessing": True}])
 def test_an_error_in_a_worker_arrives_with_its_traceback(options):
     model = make()
