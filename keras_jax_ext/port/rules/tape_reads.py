@@ -1,5 +1,6 @@
 """Values that the body of a tape reads: NumPy's, to print or to count by."""
 
+from keras_jax_ext.port import visiting
 from keras_jax_ext.port.resolve import dotted
 from keras_jax_ext.port.rules.flow import names_in
 from keras_jax_ext.port.rules.tape_uses import Left
@@ -23,7 +24,7 @@ def read_names(
     return finder.found
 
 
-class _Reads(cst.CSTVisitor):
+class _Reads(visiting.Names):
     def __init__(self, script: Script, assigned: list[str]) -> None:
         self._script = script
         self._assigned = set(assigned)
@@ -66,14 +67,6 @@ class _Reads(cst.CSTVisitor):
 
     def _of(self, node: cst.BaseExpression) -> str | None:
         return self._script.names.quiet(node) if dotted(node) else None
-
-    def visit_Attribute(self, node: cst.Attribute) -> bool:
-        node.value.visit(self)
-        return False
-
-    def visit_Arg(self, node: cst.Arg) -> bool:
-        node.value.visit(self)
-        return False
 
     def visit_Name(self, node: cst.Name) -> None:
         parent = self._script.names.parents.get(node)
