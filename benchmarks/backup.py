@@ -28,9 +28,9 @@ def counted(folder):
     return int(path.stem.removeprefix("backup-")), path.stat().st_size
 
 
-def trains(work, epochs, callbacks):
+def trains(work, epochs, callbacks, kind=kje.Model):
     """A function that trains a model for some epochs."""
-    model = work.model(kje.Model)
+    model = work.model(kind)
 
     def run(epochs=epochs):
         model.fit(

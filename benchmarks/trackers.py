@@ -10,7 +10,6 @@ step's time, and those with logs as multiples of those without.
 """
 
 import argparse
-import functools
 import importlib.util
 import json
 import os
@@ -20,6 +19,7 @@ from pathlib import Path
 import keras_jax_ext as kje
 
 import keras
+from backup import trains
 from fit import medians, works
 
 ROWS = ("article's model", "784-128-128-10, batch 32", "LSTM, batch 64")
@@ -60,24 +60,10 @@ def trackers(folder):
     return made
 
 
-def train(work, model, epochs, callbacks):
-    """Train for some epochs."""
-    model.fit(
-        work.x,
-        work.y,
-        batch_size=work.batch,
-        epochs=epochs,
-        verbose=0,
-        callbacks=callbacks(),
-    )
-
-
 def measured(work, folder, options):
     """Microseconds of a step by kind of model and tracker."""
     functions = {
-        f"{kind}, {name}": functools.partial(
-            train, work, work.model(cls), options.epochs, callbacks
-        )
+        f"{kind}, {name}": trains(work, options.epochs, callbacks, cls)
         for kind, cls in KINDS.items()
         for name, callbacks in trackers(folder).items()
     }
