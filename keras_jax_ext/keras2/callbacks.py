@@ -15,6 +15,7 @@ class LearningRateScheduler(keras.callbacks.LearningRateScheduler):
     def schedule(epoch, rate):
         return rate * keras.ops.exp(-0.1)
 
+    model.compile("sgd", "mse")
     model.fit(x, y, callbacks=[kje.keras2.LearningRateScheduler(schedule)])
     ```
 
