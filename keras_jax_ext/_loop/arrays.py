@@ -207,14 +207,18 @@ class Resident:
     def draw(self) -> np.ndarray:
         """Draw the order of a pass."""
         if self._orders:
-            return device.padded(self._orders(self.rows), len(self._order))
+            return self.padded(self._orders(self.rows))
         if not self._numbers:
             return self._order
         number = _keras.epoch_number(self._adapter)
         _keras.set_epoch_number(self._numbers, number)
         drawn: Any = jax.tree.leaves(list(self._numbers.get_numpy_iterator()))
         drawn = drawn[0] if len(drawn) == 1 else np.concatenate(drawn)
-        return device.padded(drawn, len(self._order))
+        return self.padded(drawn)
+
+    def padded(self, order: np.ndarray) -> np.ndarray:
+        """An order with as many more row numbers as a block may reach."""
+        return device.padded(order, len(self._order))
 
     def put_order(self, drawn: np.ndarray) -> jax.Array:
         """Put the order of a pass on the device."""
@@ -312,10 +316,17 @@ class _RowCursor(DrawnOnce):
 
     def place(self) -> Any:
         # The order itself: to note the streams before each draw takes 50 us.
-        return self._drawn if self._source.shuffles else None
+        source = self._source
+        return self._drawn[: source.rows] if source.shuffles else None
 
     def skip(self, steps: int, place: Any = None) -> None:
-        self._drawn, self._step = place, steps
+        self._step = steps
+        if place is not None:
+            self._drawn = self._source.padded(place)
+        elif steps:
+            # A callback that acted on batches had them read one by one: their
+            # order is that of the streams as they are now.
+            self._drawn = self._source.draw()
 
 
 class Blocks:

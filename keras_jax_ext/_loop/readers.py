@@ -47,6 +47,16 @@ class Once(Reader):
 
     replays = False
 
+    def go_to(self, taken: int, state: Any) -> None:
+        if state is not None:
+            raise ValueError(
+                "A callback that acts on batches may change arrays, which are "
+                "then read batch by batch. Received: such a callback, and a "
+                "backup from within an epoch of a `fit` without one. Leave it "
+                "out until that epoch has ended, or give another `backup_dir`."
+            )
+        super().go_to(taken, state)
+
 
 class Indexed(Reader):
     """Batches of a `PyDataset`, which are asked for by their number.

@@ -14,6 +14,7 @@ import keras_jax_ext as kje
 from keras_jax_ext._disk import archive
 from keras_jax_ext._loop.memo import memo
 
+import jax
 import keras
 import numpy as np
 import pytest
@@ -219,6 +220,54 @@ def test_an_ensemble_goes_on(shuffle, die, tmp_path):
     assert_same(state(again, found), state(ensemble, history))
     for name, values in history.members.items():
         np.testing.assert_array_equal(found.members[name], values)
+
+
+class At(kje.callbacks.BackupAndRestore):
+    """Keeps one snapshot, after so many executions."""
+
+    def __init__(self, folder, executions):
+        super().__init__(folder / "b", delete_checkpoint=False)
+        self.left = executions
+
+    def is_due(self, steps, at_end):
+        self.left -= 1
+        return self.left == 0
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("executions", [1, 4, 7])
+@pytest.mark.parametrize("acts", [False, True], ids=["reads", "acts"])
+def test_it_goes_on_with_a_callback_that_acts_on_no_batch(
+    acts, executions, frozen, tmp_path
+):
+    # Arrays that a callback may change are read batch by batch; those that
+    # nobody can change are not, and as many go together as in one execution.
+    idle = keras.callbacks.LambdaCallback()
+    data = (jax.numpy.array(X), jax.numpy.array(Y)) if frozen else (X, Y)
+
+    def train(*callbacks, steps):
+        model = make(steps_per_execution=steps)
+        return model, fit(model, *callbacks, data=data)
+
+    expected = state(*train(idle, steps=3))
+    train(At(tmp_path, executions), Die(None) if acts else idle, steps=1)
+    assert_same(state(*train(At(tmp_path, 0), idle, steps=3)), expected)
+
+
+def test_a_callback_that_acts_on_batches_comes_between_epochs(tmp_path):
+    expected = state(*trained(Die(None)))
+    idle = keras.callbacks.LambdaCallback()
+    trained(At(tmp_path, 3), idle)
+    with pytest.raises(ValueError, match="such a callback, and a backup from"):
+        trained(At(tmp_path, 0), Die(None))
+    (tmp_path / "b" / "backup-00000001.zip").unlink()
+    trained(At(tmp_path, 12), idle)
+    assert_same(state(*trained(At(tmp_path, 0), Die(None))), expected)
+
+
+def trained(*callbacks):
+    model = make(steps_per_execution=1)
+    return model, fit(model, *callbacks)
 
 
 class Numbered(keras.utils.PyDataset):
