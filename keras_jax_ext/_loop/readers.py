@@ -50,10 +50,11 @@ class Once(Reader):
     def go_to(self, taken: int, state: Any) -> None:
         if state is not None:
             raise ValueError(
-                "A callback that acts on batches may change arrays, which are "
-                "then read batch by batch. Received: such a callback, and a "
-                "backup from within an epoch of a `fit` without one. Leave it "
-                "out until that epoch has ended, or give another `backup_dir`."
+                "Arrays are read batch by batch where a callback that acts on "
+                "batches may change them, or where they are too large for the "
+                "device. Received: such arrays, and a backup from within an "
+                "epoch that read them whole. Until that epoch has ended, leave "
+                "the callback out, or give another `backup_dir`."
             )
         super().go_to(taken, state)
 

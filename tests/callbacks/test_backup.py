@@ -258,7 +258,7 @@ def test_a_callback_that_acts_on_batches_comes_between_epochs(tmp_path):
     expected = state(*trained(Die(None)))
     idle = keras.callbacks.LambdaCallback()
     trained(At(tmp_path, 3), idle)
-    with pytest.raises(ValueError, match="such a callback, and a backup from"):
+    with pytest.raises(ValueError, match="such arrays, and a backup from"):
         trained(At(tmp_path, 0), Die(None))
     (tmp_path / "b" / "backup-00000001.zip").unlink()
     trained(At(tmp_path, 12), idle)
