@@ -126,6 +126,21 @@ def test_a_functional_model_has_a_loss_of_its_own():
     np.testing.assert_allclose(history["loss"], [expected], rtol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:(.|\\n)*symbolic")
+@pytest.mark.parametrize("form", [list, dict])
+def test_a_loss_of_its_own_leaves_the_structure_of_a_model(form):
+    a, b = keras.Input((3,), name="a"), keras.Input((3,), name="b")
+    names, y = {"a": a, "b": b}, keras.layers.Dense(2)(a + b)
+    inputs = names if form is dict else [*names.values()]
+    model = keras2.with_loss(kje.Model(inputs, {"y": y, "a": a}), y**2)
+    found = model({"a": X, "b": X} if form is dict else [X, X])
+    assert {name: v.shape for name, v in found.items()} == {
+        "y": (16, 2),
+        "a": (16, 3),
+    }
+    np.testing.assert_allclose(model.losses, [np.mean(found["y"] ** 2)], 1e-6)
+
+
 def test_states_are_forgotten():
     mean = keras.metrics.Mean()
     mean.update_state([1.0])

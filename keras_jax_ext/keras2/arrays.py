@@ -48,12 +48,21 @@ def split(x: Any, sizes: Any, axis: int = 0) -> list[Any]:
 
     Returns:
         List of arrays.
+
+    Raises:
+        ValueError: If the parts are not the whole.
     """
-    if isinstance(sizes, int):
-        return list(keras.ops.split(x, sizes, axis=axis))
-    sizes = [int(n) for n in sizes]
-    rest = x.shape[axis] - sum(n for n in sizes if n >= 0)
-    sizes = [rest if n < 0 else n for n in sizes]
+    x = _array(x)
+    if np.ndim(sizes) == 0:
+        return list(keras.ops.split(x, int(sizes), axis=axis))
+    given, whole = [int(n) for n in sizes], x.shape[axis]
+    rest = whole - sum(n for n in given if n >= 0)
+    sizes = [rest if n < 0 else n for n in given]
+    if rest < 0 or sum(sizes) != whole:
+        raise ValueError(
+            f"The parts of an array make the whole, {whole} along axis {axis}. "
+            f"Received: sizes={given}. Give -1 for one of them: the rest."
+        )
     return list(keras.ops.split(x, np.cumsum(sizes)[:-1].tolist(), axis=axis))
 
 
@@ -67,12 +76,25 @@ def slice(x: Any, begin: Any, size: Any) -> Any:
 
     Returns:
         Array.
+
+    Raises:
+        ValueError: If the array has no such part.
     """
-    places = tuple(
-        builtins.slice(int(b), None if int(n) < 0 else int(b) + int(n))
-        for b, n in zip(begin, size, strict=True)
-    )
-    return jnp.asarray(x)[places]
+    x = jnp.asarray(x)
+    begins = [int(n) for n in begin]
+    ends = [
+        whole if int(n) < 0 else b + int(n)
+        for b, n, whole in zip(begins, size, x.shape, strict=True)
+    ]
+    pairs = list(zip(begins, ends, strict=True))
+    if any(
+        not 0 <= b <= e <= n for (b, e), n in zip(pairs, x.shape, strict=True)
+    ):
+        raise ValueError(
+            "A part lies within the array. Received: an array of shape "
+            f"{x.shape}, begin={begins} and an end of {ends}. Make it smaller."
+        )
+    return x[tuple(builtins.slice(b, e) for b, e in pairs)]
 
 
 def sequence_mask(lengths: Any, maxlen: int | None = None) -> jax.Array:
@@ -91,7 +113,7 @@ def sequence_mask(lengths: Any, maxlen: int | None = None) -> jax.Array:
 
 
 def scatter_nd(indices: Any, values: Any, shape: Any) -> Any:
-    """Zeros, with values added at some places.
+    """Zeros, with values added at some places; beyond the end, none.
 
     Args:
         indices: Integers of shape `(..., depth)`.
@@ -106,7 +128,7 @@ def scatter_nd(indices: Any, values: Any, shape: Any) -> Any:
 
 
 def gather_nd(params: Any, indices: Any) -> jax.Array:
-    """Take parts of an array by rows of indices.
+    """Take parts of an array by rows of indices; beyond its end, the last.
 
     Args:
         params: Array.
@@ -129,7 +151,8 @@ def boolean_mask(tensor: Any, mask: Any) -> jax.Array:
     Returns:
         Array with one leading axis for those of the mask.
     """
-    return jnp.asarray(tensor)[np.asarray(mask)]
+    # Integers would be places.
+    return jnp.asarray(tensor)[np.asarray(mask, bool)]
 
 
 def pad(
@@ -164,6 +187,7 @@ def l2_normalize(x: Any, axis: Any = None, epsilon: float = 1e-12) -> Any:
     Returns:
         Array of the same shape.
     """
+    x = _array(x)
     square = keras.ops.sum(keras.ops.square(x), axis=axis, keepdims=True)
     return x * keras.ops.rsqrt(keras.ops.maximum(square, epsilon))
 
@@ -202,6 +226,7 @@ def reciprocal_no_nan(x: Any) -> Any:
     Returns:
         Array.
     """
+    x = _array(x)
     return keras.ops.divide_no_nan(keras.ops.ones_like(x), x)
 
 
@@ -215,8 +240,9 @@ def segment_sum(data: Any, segment_ids: Any) -> jax.Array:
     Returns:
         Array of shape `(segments, ...)`.
     """
-    segments = int(np.max(np.asarray(segment_ids))) + 1
-    return keras.ops.segment_sum(data, segment_ids, num_segments=segments)
+    ids = np.asarray(segment_ids)
+    segments = int(np.max(ids)) + 1
+    return keras.ops.segment_sum(_array(data), ids, num_segments=segments)
 
 
 def matrix_transpose(x: Any) -> Any:
@@ -266,15 +292,16 @@ def batch_flatten(x: Any) -> Any:
     Returns:
         Array of shape `(batch, size)`.
     """
+    x = _array(x)
     return keras.ops.reshape(x, (-1, int(np.prod(x.shape[1:]))))
 
 
-def ensure_shape(x: Any, shape: Sequence[int | None]) -> Any:
+def ensure_shape(x: Any, shape: Sequence[int | None] | None) -> Any:
     """Check a shape.
 
     Args:
         x: Array.
-        shape: Integers, or `None` for any size.
+        shape: Integers, or `None` for any size; or `None`, any shape.
 
     Returns:
         The same array.
@@ -282,6 +309,8 @@ def ensure_shape(x: Any, shape: Sequence[int | None]) -> Any:
     Raises:
         ValueError: If the shape is another one.
     """
+    if shape is None:
+        return x
     same = len(x.shape) == len(shape) and all(
         b is None or a == b for a, b in zip(x.shape, shape, strict=True)
     )
@@ -301,12 +330,21 @@ def confusion_matrix(
     Args:
         labels: Integers of shape `(rows,)`.
         predictions: Integers of shape `(rows,)`.
-        num_classes: Integer. Defaults to `None`, the largest and one.
+        num_classes: Integer. Defaults to `None`, one more than the largest.
 
     Returns:
-        Integers of shape `(num_classes, num_classes)`.
+        Integers of shape `(num_classes, num_classes)`: a row for each label.
+
+    Raises:
+        ValueError: If one of them is negative.
     """
     labels, predictions = np.asarray(labels), np.asarray(predictions)
+    if min(labels.min(), predictions.min()) < 0:
+        raise ValueError(
+            "Classes are numbers from 0. Received: labels from "
+            f"{labels.min()}, predictions from {predictions.min()}. Leave "
+            "those out that are none."
+        )
     if num_classes is None:
         num_classes = int(max(labels.max(), predictions.max())) + 1
     counts = np.zeros((num_classes, num_classes), "int32")
@@ -376,7 +414,8 @@ def clip_by_global_norm(
     """
     norm = global_norm(arrays) if norm is None else norm
     scale = clip_norm / keras.ops.maximum(norm, clip_norm)
-    return [None if a is None else a * scale for a in arrays], norm
+    scaled = [None if a is None else _array(a) * scale for a in arrays]
+    return scaled, norm
 
 
 def clip_by_norm(x: Any, clip_norm: Any, axis: Any = None) -> Any:
@@ -390,6 +429,7 @@ def clip_by_norm(x: Any, clip_norm: Any, axis: Any = None) -> Any:
     Returns:
         Array of the same shape.
     """
+    x = _array(x)
     square = keras.ops.sum(keras.ops.square(x), axis=axis, keepdims=True)
     # The root of 0 has no gradient.
     norm = keras.ops.sqrt(keras.ops.where(square > 0, square, 1.0))
@@ -408,6 +448,7 @@ def band_part(x: Any, num_lower: int, num_upper: int) -> Any:
     Returns:
         Array of the same shape.
     """
+    x = _array(x)
     rows, columns = x.shape[-2:]
     below = np.arange(rows)[:, None] - np.arange(columns)
     kept = (num_lower < 0) | (below <= num_lower)
@@ -422,13 +463,22 @@ def normalize_and_norm(
 
     Args:
         x: Array.
-        order: The order of the norm. Defaults to `None`, Euclid's.
-        axis: Integer or integers. Defaults to `None`, all.
+        order: Number, or `"euclidean"`. Defaults to `None`, Euclid's.
+        axis: Integer, or two for a norm of matrices. Defaults to `None`, all
+            entries as one vector.
 
     Returns:
         Array of the same shape, and the norm with its axes kept.
     """
-    norm = keras.ops.norm(x, ord=order, axis=axis, keepdims=True)
+    x = _array(x)
+    order = None if isinstance(order, str) and order == "euclidean" else order
+    if axis is None:
+        # Of a matrix as it is, `keras.ops.norm` takes a norm of matrices.
+        norm = keras.ops.norm(keras.ops.reshape(x, (-1,)), ord=order)
+        norm = keras.ops.reshape(norm, (1,) * len(x.shape))
+    else:
+        axis = tuple(axis) if isinstance(axis, list) else axis
+        norm = keras.ops.norm(x, ord=order, axis=axis, keepdims=True)
     return x / norm, norm
 
 
@@ -442,6 +492,7 @@ def multiply_no_nan(x: Any, y: Any) -> Any:
     Returns:
         Array.
     """
+    x, y = _array(x), _array(y)
     zero = keras.ops.equal(y, 0)
     return keras.ops.where(zero, keras.ops.zeros_like(x), x * y)
 
@@ -459,17 +510,20 @@ def zero_fraction(x: Any) -> Any:
 
 
 def segment_mean(data: Any, segment_ids: Any) -> Any:
-    """The mean of the rows of each segment.
+    """The mean of the rows of each segment; 0 of one without rows.
 
     Args:
         data: Array of shape `(rows, ...)`.
         segment_ids: Integers of shape `(rows,)`, whose values are known.
 
     Returns:
-        Array of shape `(segments, ...)`.
+        Array of shape `(segments, ...)` and of the same type: of integers,
+        it is cut off.
     """
-    ones = keras.ops.ones_like(data)
-    return segment_sum(data, segment_ids) / segment_sum(ones, segment_ids)
+    data = _array(data)
+    counts = segment_sum(keras.ops.ones_like(data), segment_ids)
+    means = segment_sum(data, segment_ids) / keras.ops.maximum(counts, 1)
+    return keras.ops.cast(means, data.dtype)
 
 
 def scatter_add(inputs: Any, indices: Any, updates: Any) -> Any:
@@ -483,6 +537,7 @@ def scatter_add(inputs: Any, indices: Any, updates: Any) -> Any:
     Returns:
         Array of the same shape.
     """
+    inputs = _array(inputs)
     return inputs + scatter_nd(indices, updates, inputs.shape)
 
 
@@ -497,6 +552,7 @@ def scatter_sub(inputs: Any, indices: Any, updates: Any) -> Any:
     Returns:
         Array of the same shape.
     """
+    inputs = _array(inputs)
     return inputs - scatter_nd(indices, updates, inputs.shape)
 
 
@@ -520,10 +576,17 @@ def unique(x: Any) -> Unique:
 
     Returns:
         Named tuple of `y` and `idx`.
+
+    Raises:
+        ValueError: If it is no vector.
     """
-    values, first, places = np.unique(
-        np.asarray(x), return_index=True, return_inverse=True
-    )
+    x = np.asarray(x)
+    if x.ndim != 1:
+        raise ValueError(
+            "The different entries are those of a vector. Received: an array "
+            f"of shape {x.shape}. Flatten it."
+        )
+    values, first, places = np.unique(x, return_index=True, return_inverse=True)
     order = np.argsort(first)
     back = np.argsort(order)
     return Unique(jnp.asarray(values[order]), jnp.asarray(back[places]))
@@ -579,15 +642,26 @@ def compute_average_loss(
 
     Args:
         losses: Array of shape `(batch, ...)`.
-        sample_weight: Array. Defaults to `None`.
+        sample_weight: Array of the same shape, or of one axis less: of shape
+            `(batch,)` it weighs rows. Defaults to `None`.
         global_batch_size: Integer. Defaults to `None`, the rows given.
 
     Returns:
         Scalar.
     """
-    losses = losses if sample_weight is None else losses * sample_weight
+    losses = _array(losses)
+    if sample_weight is not None:
+        losses = losses * _beside(losses, _array(sample_weight))
     size = losses.shape[0] if global_batch_size is None else global_batch_size
     return keras.ops.sum(losses) / size
+
+
+def _beside(losses, weights):
+    """Weights of the rank of the losses, as TensorFlow makes them."""
+    more = len(losses.shape) - len(weights.shape)
+    if more == 1 and len(weights.shape):
+        return keras.ops.expand_dims(weights, -1)
+    return keras.ops.squeeze(weights, -1) if more == -1 else weights
 
 
 def weighted_cross_entropy_with_logits(
@@ -603,6 +677,7 @@ def weighted_cross_entropy_with_logits(
     Returns:
         Array of the same shape.
     """
+    labels, logits = _array(labels), _array(logits)
     weight = 1 + (pos_weight - 1) * labels
     softplus = keras.ops.softplus(-logits)
     return (1 - labels) * logits + weight * softplus
@@ -640,6 +715,7 @@ def crelu(x: Any, axis: int = -1) -> Any:
     Returns:
         Array, twice as long along the axis.
     """
+    x = _array(x)
     return keras.ops.relu(keras.ops.concatenate([x, -x], axis=axis))
 
 
@@ -713,3 +789,8 @@ def update_sub(x: Any, decrement: Any) -> Any:
         The new value.
     """
     return x.assign_sub(decrement)
+
+
+def _array(x):
+    """The same, or the array of a list, which TensorFlow took for one."""
+    return x if hasattr(x, "shape") else jnp.asarray(x)

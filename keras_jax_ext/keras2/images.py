@@ -16,10 +16,14 @@ def adjust_contrast(images: Any, contrast_factor: Any) -> Any:
         contrast_factor: Number.
 
     Returns:
-        Array.
+        Array of the same shape and type.
     """
-    mean = keras.ops.mean(images, axis=(-3, -2), keepdims=True)
-    return (images - mean) * contrast_factor + mean
+
+    def change(x):
+        mean = keras.ops.mean(x, axis=(-3, -2), keepdims=True)
+        return (x - mean) * contrast_factor + mean
+
+    return _in_floats(images, change)
 
 
 def flip_left_right(images: Any) -> Any:
@@ -103,7 +107,7 @@ def avg_pool2d(inputs: Any, pool_size: Any, strides: Any, padding: str) -> Any:
 
 def _pooled(function, inputs, pool_size, strides, padding):
     sizes = _sizes(pool_size), _sizes(strides)
-    return function(inputs, *sizes, padding.lower(), "channels_last")
+    return function(_tensor(inputs), *sizes, padding.lower(), "channels_last")
 
 
 def conv1d(inputs: Any, kernel: Any, strides: Any, padding: str) -> Any:
@@ -144,6 +148,7 @@ def conv2d_transpose(
     Returns:
         Array of shape `output_shape`.
     """
+    inputs = jnp.asarray(inputs)
     shape = tuple(int(n) for n in output_shape)
     sizes = _sizes(strides)
 
@@ -295,8 +300,7 @@ def random_contrast(
     Returns:
         Array of the same shape and type.
     """
-    factor = _drawn(lower, upper, seed)
-    return _in_floats(images, lambda x: adjust_contrast(x, factor))
+    return adjust_contrast(images, _drawn(lower, upper, seed))
 
 
 def random_saturation(
@@ -389,7 +393,15 @@ def central_crop(images: Any, central_fraction: float) -> Any:
 
     Returns:
         Array of images.
+
+    Raises:
+        ValueError: If the share is another one.
     """
+    if not 0 < central_fraction <= 1:
+        raise ValueError(
+            "The middle is a share of each side, in (0, 1]. Received: "
+            f"central_fraction={central_fraction}. Give such a number."
+        )
     cut = [int((n - n * central_fraction) / 2) for n in images.shape[-3:-1]]
     height, width = images.shape[-3:-1]
     return images[..., cut[0] : height - cut[0], cut[1] : width - cut[1], :]
@@ -430,7 +442,16 @@ def grayscale_to_rgb(images: Any) -> Any:
 
     Returns:
         Array of shape `(..., 3)`.
+
+    Raises:
+        ValueError: If the images have more channels.
     """
+    if images.shape[-1] != 1:
+        raise ValueError(
+            "Images in shades of grey have one channel, the last axis. "
+            f"Received: images of shape {tuple(images.shape)}. Add an axis, or "
+            "leave them as they are."
+        )
     return keras.ops.repeat(images, 3, axis=-1)
 
 
@@ -450,13 +471,21 @@ def convert_image_dtype(images: Any, dtype: Any) -> Any:
         return images
     if jnp.issubdtype(old, jnp.integer):
         if jnp.issubdtype(new, jnp.integer):
-            images = images.astype("float32") / np.iinfo(old).max
-            return (images * np.iinfo(new).max).astype(new)
+            return _between_integers(images, new)
         return images.astype(new) * (1.0 / np.iinfo(old).max)
     if jnp.issubdtype(new, jnp.integer):
         # Half of a step more than the largest, as TensorFlow rounds.
         return (images * (np.iinfo(new).max + 0.5)).astype(new)
     return images.astype(new)
+
+
+def _between_integers(images, new):
+    """Images of another type of integers, by whole factors."""
+    old_count = int(np.iinfo(images.dtype).max) + 1
+    count = int(np.iinfo(new).max) + 1
+    if old_count > count:
+        return (images // (old_count // count)).astype(new)
+    return images.astype(new) * (count // old_count)
 
 
 def per_image_standardization(images: Any) -> Any:
@@ -533,10 +562,16 @@ def _at_random(images, changed, seed):
 
 def _in_floats(images, function):
     """Change integer images as floats, and round them back."""
-    images = jnp.asarray(images)
-    if jnp.issubdtype(images.dtype, jnp.floating):
+    images = _tensor(images)
+    if keras.backend.is_float_dtype(images.dtype):
         return function(images)
-    most = np.iinfo(images.dtype).max
-    changed = function(images.astype("float32") / most)
-    changed = jnp.clip(changed, 0.0, 1.0) * (most + 0.5)
-    return changed.astype(images.dtype)
+    bounds = np.iinfo(images.dtype)
+    changed = function(keras.ops.cast(images, "float32") / bounds.max)
+    changed = changed * (bounds.max + 0.5)
+    changed = keras.ops.clip(changed, bounds.min, bounds.max)
+    return keras.ops.cast(changed, images.dtype)
+
+
+def _tensor(x):
+    """An array of JAX, whose floats have 32 bits, or Keras's symbol of one."""
+    return x if isinstance(x, keras.KerasTensor) else jnp.asarray(x)

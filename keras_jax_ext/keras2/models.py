@@ -163,9 +163,7 @@ def with_loss(model: Any, loss: Any) -> Any:
         loss: Tensor computed of the model's inputs and layers.
 
     Returns:
-        A model of the same inputs, outputs, layers and name.
+        A model of the same inputs, outputs, layers and name, not compiled.
     """
-    outputs = _AddsLoss()(model.outputs, loss)
-    single = not isinstance(model.output, (list, tuple))
-    outputs = outputs[0] if single else outputs
-    return type(model)(model.inputs, outputs, name=model.name)
+    outputs = _AddsLoss()(model.output, loss)
+    return type(model)(model.input, outputs, name=model.name)
