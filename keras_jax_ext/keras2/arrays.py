@@ -16,6 +16,13 @@ import numpy as np
 class TopK(NamedTuple):
     """What `top_k` returns.
 
+    Example:
+
+    ```python
+    values, places = kje.keras2.top_k(np.array([3, 9, 4]), k=2)
+    assert (values.tolist(), places.tolist()) == ([9, 4], [1, 2])
+    ```
+
     Attributes:
         values: The largest entries.
         indices: Their places.
@@ -27,6 +34,13 @@ class TopK(NamedTuple):
 
 def top_k(x: Any, k: int = 1) -> TopK:
     """The largest entries of the last axis, and their places.
+
+    Example:
+
+    ```python
+    found = kje.keras2.top_k(np.array([[1, 3], [4, 2]]))  # one of each row
+    assert found.indices.tolist() == [[1], [0]]
+    ```
 
     Args:
         x: Array.
@@ -40,6 +54,14 @@ def top_k(x: Any, k: int = 1) -> TopK:
 
 def split(x: Any, sizes: Any, axis: int = 0) -> list[Any]:
     """Split an array into parts of some sizes, or into so many equal ones.
+
+    Example:
+
+    ```python
+    parts = kje.keras2.split(np.ones((2, 6)), [1, -1, 2], axis=1)
+    assert [part.shape[1] for part in parts] == [1, 3, 2]
+    assert len(kje.keras2.split(np.ones(6), 3)) == 3  # of two each
+    ```
 
     Args:
         x: Array.
@@ -68,6 +90,14 @@ def split(x: Any, sizes: Any, axis: int = 0) -> list[Any]:
 
 def slice(x: Any, begin: Any, size: Any) -> Any:
     """A part of an array.
+
+    Example:
+
+    ```python
+    table = np.arange(6).reshape(2, 3)  # 0 1 2, and 3 4 5
+    part = kje.keras2.slice(table, [0, 1], [1, -1])
+    assert part.tolist() == [[1, 2]]
+    ```
 
     Args:
         x: Array.
@@ -100,6 +130,14 @@ def slice(x: Any, begin: Any, size: Any) -> Any:
 def sequence_mask(lengths: Any, maxlen: int | None = None) -> jax.Array:
     """True for the first places of each row.
 
+    Example:
+
+    ```python
+    mask = kje.keras2.sequence_mask([1, 3])
+    assert mask.tolist() == [[True, False, False], [True, True, True]]
+    assert kje.keras2.sequence_mask([1, 3], maxlen=5).shape == (2, 5)
+    ```
+
     Args:
         lengths: Integers of shape `(...)`.
         maxlen: Integer. Defaults to `None`, the largest length.
@@ -114,6 +152,13 @@ def sequence_mask(lengths: Any, maxlen: int | None = None) -> jax.Array:
 
 def scatter_nd(indices: Any, values: Any, shape: Any) -> Any:
     """Zeros, with values added at some places; beyond the end, none.
+
+    Example:
+
+    ```python
+    counts = kje.keras2.scatter_nd([[0], [2], [0]], [1, 1, 1], [4])
+    assert counts.tolist() == [2, 0, 1, 0]
+    ```
 
     Args:
         indices: Integers of shape `(..., depth)`.
@@ -130,6 +175,14 @@ def scatter_nd(indices: Any, values: Any, shape: Any) -> Any:
 def gather_nd(params: Any, indices: Any) -> jax.Array:
     """Take parts of an array by rows of indices; beyond its end, the last.
 
+    Example:
+
+    ```python
+    table = np.array([[1, 2], [3, 4]])
+    assert kje.keras2.gather_nd(table, [[0, 1], [1, 0]]).tolist() == [2, 3]
+    assert kje.keras2.gather_nd(table, [[1]]).tolist() == [[3, 4]]  # a row
+    ```
+
     Args:
         params: Array.
         indices: Integers of shape `(..., depth)`, for the first `depth` axes.
@@ -143,6 +196,14 @@ def gather_nd(params: Any, indices: Any) -> jax.Array:
 
 def boolean_mask(tensor: Any, mask: Any) -> jax.Array:
     """Take the entries for which a mask is true, by its leading axes.
+
+    Example:
+
+    ```python
+    table = np.array([[1, 2], [3, 4]])
+    assert kje.keras2.boolean_mask(table, table > 1).tolist() == [2, 3, 4]
+    assert kje.keras2.boolean_mask(table, [False, True]).tolist() == [[3, 4]]
+    ```
 
     Args:
         tensor: Array.
@@ -159,6 +220,14 @@ def pad(
     x: Any, pad_width: Any, mode: str = "constant", constant_values: Any = 0
 ) -> Any:
     """Pad an array; `mode` is written as in TensorFlow or as in NumPy.
+
+    Example:
+
+    ```python
+    row = np.array([1, 2, 3])
+    assert kje.keras2.pad(row, [[1, 0]], "REFLECT").tolist() == [2, 1, 2, 3]
+    assert kje.keras2.pad(row, [[0, 2]]).tolist() == [1, 2, 3, 0, 0]
+    ```
 
     Args:
         x: Array.
@@ -179,6 +248,13 @@ def pad(
 def l2_normalize(x: Any, axis: Any = None, epsilon: float = 1e-12) -> Any:
     """Divide by the norm along axes; `epsilon` bounds its square from below.
 
+    Example:
+
+    ```python
+    rows = kje.keras2.l2_normalize([[3.0, 4.0], [0.0, 0.0]], axis=1)
+    np.testing.assert_allclose(rows, [[0.6, 0.8], [0.0, 0.0]], rtol=1e-6)
+    ```
+
     Args:
         x: Array.
         axis: Integer or integers. Defaults to `None`, all.
@@ -195,6 +271,12 @@ def l2_normalize(x: Any, axis: Any = None, epsilon: float = 1e-12) -> Any:
 def l2_loss(x: Any) -> Any:
     """Half the sum of squares.
 
+    Example:
+
+    ```python
+    assert kje.keras2.l2_loss([1.0, 2.0, 3.0]) == 7.0
+    ```
+
     Args:
         x: Array.
 
@@ -206,6 +288,12 @@ def l2_loss(x: Any) -> Any:
 
 def squared_difference(x: Any, y: Any) -> Any:
     """The square of `x - y`.
+
+    Example:
+
+    ```python
+    assert kje.keras2.squared_difference(5, [3, 5, 9]).tolist() == [4, 0, 16]
+    ```
 
     Args:
         x: Array.
@@ -220,6 +308,12 @@ def squared_difference(x: Any, y: Any) -> Any:
 def reciprocal_no_nan(x: Any) -> Any:
     """`1 / x`, and 0 where `x` is 0.
 
+    Example:
+
+    ```python
+    assert kje.keras2.reciprocal_no_nan([4.0, 0.0]).tolist() == [0.25, 0.0]
+    ```
+
     Args:
         x: Array.
 
@@ -232,6 +326,13 @@ def reciprocal_no_nan(x: Any) -> Any:
 
 def segment_sum(data: Any, segment_ids: Any) -> jax.Array:
     """Add up the rows of each segment.
+
+    Example:
+
+    ```python
+    sums = kje.keras2.segment_sum([1, 2, 3], segment_ids=[0, 0, 2])
+    assert sums.tolist() == [3, 0, 3]  # there is no row of segment 1
+    ```
 
     Args:
         data: Array of shape `(rows, ...)`.
@@ -248,6 +349,12 @@ def segment_sum(data: Any, segment_ids: Any) -> jax.Array:
 def matrix_transpose(x: Any) -> Any:
     """Exchange the last two axes.
 
+    Example:
+
+    ```python
+    assert kje.keras2.matrix_transpose(np.ones((5, 2, 3))).shape == (5, 3, 2)
+    ```
+
     Args:
         x: Array of at least two axes.
 
@@ -259,6 +366,13 @@ def matrix_transpose(x: Any) -> Any:
 
 def fill(shape: Any, fill_value: Any) -> Any:
     """An array of one value, whose type is that of the value.
+
+    Example:
+
+    ```python
+    assert kje.keras2.fill([2], 7).dtype == "int32"
+    assert kje.keras2.fill([2], 7.0).tolist() == [7.0, 7.0]
+    ```
 
     Args:
         shape: Integers.
@@ -274,6 +388,12 @@ def fill(shape: Any, fill_value: Any) -> Any:
 def cast_to_floatx(x: Any) -> np.ndarray:
     """A NumPy array of Keras's float type.
 
+    Example:
+
+    ```python
+    assert kje.keras2.cast_to_floatx([1, 2]).dtype == "float32"
+    ```
+
     Args:
         x: Array or number.
 
@@ -285,6 +405,12 @@ def cast_to_floatx(x: Any) -> np.ndarray:
 
 def batch_flatten(x: Any) -> Any:
     """Flatten all axes but the first.
+
+    Example:
+
+    ```python
+    assert kje.keras2.batch_flatten(np.ones((5, 2, 3))).shape == (5, 6)
+    ```
 
     Args:
         x: Array of shape `(batch, ...)`.
@@ -298,6 +424,13 @@ def batch_flatten(x: Any) -> Any:
 
 def ensure_shape(x: Any, shape: Sequence[int | None] | None) -> Any:
     """Check a shape.
+
+    Example:
+
+    ```python
+    images = np.ones((8, 4, 4, 3))
+    assert kje.keras2.ensure_shape(images, (None, 4, 4, 3)) is images
+    ```
 
     Args:
         x: Array.
@@ -326,6 +459,13 @@ def confusion_matrix(
     labels: Any, predictions: Any, num_classes: int | None = None
 ) -> jax.Array:
     """Count each pair of a label and a prediction.
+
+    Example:
+
+    ```python
+    counts = kje.keras2.confusion_matrix([0, 1, 1], [0, 0, 1])
+    assert counts.tolist() == [[1, 0], [1, 1]]  # a 1 was taken for a 0
+    ```
 
     Args:
         labels: Integers of shape `(rows,)`.
@@ -358,6 +498,13 @@ def to_numpy(x: Any) -> Any:
     `keras.ops.convert_to_numpy` reads no array within `value_and_grad`; this
     does, unless the function is compiled.
 
+    Example:
+
+    ```python
+    assert kje.keras2.to_numpy(jnp.float32(1.5)) == 1.5
+    assert type(kje.keras2.to_numpy(jnp.ones(2))) is np.ndarray
+    ```
+
     Args:
         x: Array, variable or number, or a structure of them.
 
@@ -375,6 +522,12 @@ def _read(leaf):
 def add_n(inputs: Sequence[Any]) -> Any:
     """The sum of some arrays of one shape.
 
+    Example:
+
+    ```python
+    assert kje.keras2.add_n([[1, 2], [3, 4], [5, 6]]).tolist() == [9, 12]
+    ```
+
     Args:
         inputs: List of arrays.
 
@@ -386,6 +539,12 @@ def add_n(inputs: Sequence[Any]) -> Any:
 
 def global_norm(arrays: Sequence[Any]) -> Any:
     """The norm of all entries of some arrays together.
+
+    Example:
+
+    ```python
+    assert kje.keras2.global_norm([[3.0], None, [0.0, 4.0]]) == 5.0
+    ```
 
     Args:
         arrays: List of arrays; `None` among them counts nothing.
@@ -404,6 +563,13 @@ def clip_by_global_norm(
 ) -> tuple[list[Any], Any]:
     """Scale arrays together, so that their norm is at most a number.
 
+    Example:
+
+    ```python
+    (a, b), norm = kje.keras2.clip_by_global_norm([[6.0], [8.0]], 5.0)
+    assert (float(a[0]), float(b[0]), float(norm)) == (3.0, 4.0, 10.0)
+    ```
+
     Args:
         arrays: List of arrays; `None` among them stays.
         clip_norm: Number.
@@ -420,6 +586,14 @@ def clip_by_global_norm(
 
 def clip_by_norm(x: Any, clip_norm: Any, axis: Any = None) -> Any:
     """Scale an array, so that its norm is at most a number.
+
+    Example:
+
+    ```python
+    rows = [[6.0, 8.0], [0.3, 0.4]]  # of norms 10 and 0.5
+    clipped = kje.keras2.clip_by_norm(rows, 5.0, axis=1)
+    np.testing.assert_allclose(clipped, [[3.0, 4.0], [0.3, 0.4]], rtol=1e-6)
+    ```
 
     Args:
         x: Array.
@@ -439,6 +613,13 @@ def clip_by_norm(x: Any, clip_norm: Any, axis: Any = None) -> Any:
 
 def band_part(x: Any, num_lower: int, num_upper: int) -> Any:
     """Matrices with zeros outside of a band around the diagonal.
+
+    Example:
+
+    ```python
+    ones = np.ones((2, 2))
+    assert kje.keras2.band_part(ones, -1, 0).tolist() == [[1, 0], [1, 1]]
+    ```
 
     Args:
         x: Array of shape `(..., rows, columns)`.
@@ -460,6 +641,13 @@ def normalize_and_norm(
     x: Any, order: Any = None, axis: Any = None
 ) -> tuple[Any, Any]:
     """Divide an array by its norm.
+
+    Example:
+
+    ```python
+    share, total = kje.keras2.normalize_and_norm([[1.0, 3.0]], order=1)
+    assert (share.tolist(), total.tolist()) == ([[0.25, 0.75]], [[4.0]])
+    ```
 
     Args:
         x: Array.
@@ -485,6 +673,13 @@ def normalize_and_norm(
 def multiply_no_nan(x: Any, y: Any) -> Any:
     """`x * y`, and 0 where `y` is 0.
 
+    Example:
+
+    ```python
+    found = kje.keras2.multiply_no_nan([np.inf, 2.0], [0.0, 3.0])
+    assert found.tolist() == [0.0, 6.0]
+    ```
+
     Args:
         x: Array.
         y: Array.
@@ -500,6 +695,12 @@ def multiply_no_nan(x: Any, y: Any) -> Any:
 def zero_fraction(x: Any) -> Any:
     """The share of the entries that are 0.
 
+    Example:
+
+    ```python
+    assert kje.keras2.zero_fraction([0, 5, 0, 0]) == 0.75
+    ```
+
     Args:
         x: Array.
 
@@ -511,6 +712,14 @@ def zero_fraction(x: Any) -> Any:
 
 def segment_mean(data: Any, segment_ids: Any) -> Any:
     """The mean of the rows of each segment; 0 of one without rows.
+
+    Example:
+
+    ```python
+    rows = [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]
+    means = kje.keras2.segment_mean(rows, segment_ids=[0, 0, 1])
+    assert means.tolist() == [[2.0, 3.0], [5.0, 6.0]]
+    ```
 
     Args:
         data: Array of shape `(rows, ...)`.
@@ -529,6 +738,13 @@ def segment_mean(data: Any, segment_ids: Any) -> Any:
 def scatter_add(inputs: Any, indices: Any, updates: Any) -> Any:
     """An array with values added at some places.
 
+    Example:
+
+    ```python
+    found = kje.keras2.scatter_add([1, 2, 3], [[0], [0]], [10, 10])
+    assert found.tolist() == [21, 2, 3]  # twice at one place
+    ```
+
     Args:
         inputs: Array.
         indices: Integers of shape `(..., depth)`.
@@ -543,6 +759,13 @@ def scatter_add(inputs: Any, indices: Any, updates: Any) -> Any:
 
 def scatter_sub(inputs: Any, indices: Any, updates: Any) -> Any:
     """An array with values subtracted at some places.
+
+    Example:
+
+    ```python
+    found = kje.keras2.scatter_sub([[1, 2], [3, 4]], [[1]], [[3, 3]])
+    assert found.tolist() == [[1, 2], [0, 1]]
+    ```
 
     Args:
         inputs: Array.
@@ -559,6 +782,13 @@ def scatter_sub(inputs: Any, indices: Any, updates: Any) -> Any:
 class Unique(NamedTuple):
     """What `unique` returns.
 
+    Example:
+
+    ```python
+    found = kje.keras2.unique([7, 2, 7])
+    assert found.y[found.idx].tolist() == [7, 2, 7]
+    ```
+
     Attributes:
         y: The different entries, in the order of the first of each.
         idx: The place in `y` of each entry.
@@ -570,6 +800,13 @@ class Unique(NamedTuple):
 
 def unique(x: Any) -> Unique:
     """The different entries of a vector, in their order.
+
+    Example:
+
+    ```python
+    values, places = kje.keras2.unique([7, 2, 7])
+    assert (values.tolist(), places.tolist()) == ([7, 2], [0, 1, 0])
+    ```
 
     Args:
         x: Array of shape `(size,)`, whose values are known.
@@ -595,6 +832,14 @@ def unique(x: Any) -> Unique:
 def batch_dot(x: Any, y: Any, axes: Any = None) -> Any:
     """The product of two batches, matrix by matrix.
 
+    Example:
+
+    ```python
+    a, b = np.ones((8, 2, 3)), np.ones((8, 3, 4))
+    assert kje.keras2.batch_dot(a, b).shape == (8, 2, 4)
+    assert kje.keras2.batch_dot(a, a, axes=2).shape == (8, 2, 2)
+    ```
+
     Args:
         x: Array of shape `(batch, ...)`.
         y: Array of shape `(batch, ...)`.
@@ -613,6 +858,13 @@ def batch_dot(x: Any, y: Any, axes: Any = None) -> Any:
 def repeat_vector(x: Any, n: int) -> Any:
     """Each row several times: `(batch, size)` to `(batch, n, size)`.
 
+    Example:
+
+    ```python
+    rows = kje.keras2.repeat_vector(np.array([[1, 2]]), 3)
+    assert rows.tolist() == [[[1, 2], [1, 2], [1, 2]]]
+    ```
+
     Args:
         x: Array of shape `(batch, size)`.
         n: Integer.
@@ -625,6 +877,13 @@ def repeat_vector(x: Any, n: int) -> Any:
 
 def hard_sigmoid(x: Any) -> Any:
     """Keras 2's: `0.2 * x + 0.5`, between 0 and 1.
+
+    Example:
+
+    ```python
+    x = np.array([-3.0, 0.0, 1.0], "float32")
+    np.testing.assert_allclose(kje.keras2.hard_sigmoid(x), [0.0, 0.5, 0.7])
+    ```
 
     Args:
         x: Array.
@@ -639,6 +898,13 @@ def compute_average_loss(
     losses: Any, sample_weight: Any = None, global_batch_size: Any = None
 ) -> Any:
     """The sum of the losses of the rows, by the size of the batch.
+
+    Example:
+
+    ```python
+    assert kje.keras2.compute_average_loss([1.0, 2.0, 6.0]) == 3.0
+    assert kje.keras2.compute_average_loss([4.0, 2.0], [1.0, 0.0]) == 2.0
+    ```
 
     Args:
         losses: Array of shape `(batch, ...)`.
@@ -669,6 +935,14 @@ def weighted_cross_entropy_with_logits(
 ) -> Any:
     """Cross-entropy of single classes, with a weight for those that are there.
 
+    Example:
+
+    ```python
+    entropy = kje.keras2.weighted_cross_entropy_with_logits
+    losses = entropy([1.0, 0.0], [0.0, 0.0], pos_weight=3.0)
+    np.testing.assert_allclose(losses, np.log([8.0, 2.0]), rtol=1e-6)
+    ```
+
     Args:
         labels: Array, in `[0, 1]`.
         logits: Array of the same shape.
@@ -687,6 +961,14 @@ def batch_normalization(
     x: Any, mean: Any, variance: Any, offset: Any, scale: Any, epsilon: float
 ) -> Any:
     """Shift and scale by a mean and a variance.
+
+    Example:
+
+    ```python
+    x = np.array([1.0, 3.0])
+    found = kje.keras2.batch_normalization(x, 2.0, 0.75, None, 2.0, 0.25)
+    assert found.tolist() == [-2.0, 2.0]  # scaled by 2, and not shifted
+    ```
 
     Args:
         x: Array.
@@ -708,6 +990,12 @@ def batch_normalization(
 def crelu(x: Any, axis: int = -1) -> Any:
     """The positive part beside that of the negative.
 
+    Example:
+
+    ```python
+    assert kje.keras2.crelu([3.0, -4.0]).tolist() == [3.0, 0.0, 0.0, 4.0]
+    ```
+
     Args:
         x: Array.
         axis: Integer. Defaults to `-1`.
@@ -721,6 +1009,13 @@ def crelu(x: Any, axis: int = -1) -> Any:
 
 def print_tensor(x: Any, message: str = "") -> Any:
     """Print an array, also in a compiled function.
+
+    Example:
+
+    ```python
+    doubled = jax.jit(lambda x: kje.keras2.print_tensor(x, "x:") * 2)
+    assert doubled(3) == 6  # and prints: x: 3
+    ```
 
     Args:
         x: Array.
@@ -739,6 +1034,13 @@ def random_bernoulli(
 ) -> Any:
     """Ones with a probability, and zeros.
 
+    Example:
+
+    ```python
+    assert kje.keras2.random_bernoulli((3,), p=1.0).tolist() == [1.0] * 3
+    assert kje.keras2.random_bernoulli((3,), dtype="int32").dtype == "int32"
+    ```
+
     Args:
         shape: Integers.
         p: Float, the probability of a one.
@@ -755,6 +1057,14 @@ def random_bernoulli(
 def update(x: Any, new_x: Any) -> Any:
     """Give a variable a value.
 
+    Example:
+
+    ```python
+    v = keras.Variable(1.0)
+    assert kje.keras2.update(v, 5.0) == 5.0
+    assert v.numpy() == 5.0
+    ```
+
     Args:
         x: Variable.
         new_x: Array.
@@ -768,6 +1078,13 @@ def update(x: Any, new_x: Any) -> Any:
 def update_add(x: Any, increment: Any) -> Any:
     """Add to a variable.
 
+    Example:
+
+    ```python
+    v = keras.Variable([1.0, 2.0])
+    assert kje.keras2.update_add(v, [1.0, 1.0]).tolist() == [2.0, 3.0]
+    ```
+
     Args:
         x: Variable.
         increment: Array.
@@ -780,6 +1097,13 @@ def update_add(x: Any, increment: Any) -> Any:
 
 def update_sub(x: Any, decrement: Any) -> Any:
     """Subtract from a variable.
+
+    Example:
+
+    ```python
+    v = keras.Variable(5, dtype="int32")
+    assert kje.keras2.update_sub(v, 3) == 2
+    ```
 
     Args:
         x: Variable.
