@@ -141,6 +141,16 @@ def test_a_loss_of_its_own_leaves_the_structure_of_a_model(form):
     np.testing.assert_allclose(model.losses, [np.mean(found["y"] ** 2)], 1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:(.|\\n)*symbolic")
+def test_several_losses_of_its_own_are_added_up():
+    inputs = keras.Input((3,))
+    model = keras2.with_loss(
+        kje.Model(inputs, inputs * 2.0), [inputs * 3.0, inputs * 4.0]
+    )
+    model(np.ones((2, 3)))
+    assert [float(loss) for loss in model.losses] == [3.0, 4.0]
+
+
 def test_states_are_forgotten():
     mean = keras.metrics.Mean()
     mean.update_state([1.0])

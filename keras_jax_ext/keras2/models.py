@@ -179,7 +179,8 @@ class _AddsLoss(keras.layers.Layer):
     """Hands its first input on, and adds the second as a loss."""
 
     def call(self, outputs, loss):
-        self.add_loss(keras.ops.mean(loss))
+        for each in keras.tree.flatten(loss):
+            self.add_loss(keras.ops.mean(each))
         return outputs
 
     def compute_output_spec(self, outputs, loss):
@@ -204,7 +205,8 @@ def with_loss(model: Any, loss: Any) -> Any:
 
     Args:
         model: A functional model.
-        loss: Tensor computed of the model's inputs and layers.
+        loss: Tensor computed of the model's inputs and layers, or a list of
+            them, which are added up.
 
     Returns:
         A model of the same inputs, outputs, layers and name, not compiled.
