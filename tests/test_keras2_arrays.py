@@ -5,6 +5,8 @@ The values are TensorFlow's; those of the usual calls are in `tests/port`.
 
 import keras_jax_ext as kje
 
+import jax
+import jax.numpy as jnp
 import keras
 import numpy as np
 import pytest
@@ -77,6 +79,41 @@ def test_an_edge_is_as_in_tensorflow(found, expected):
 def test_what_tensorflow_refuses_is_an_error(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        # The gradients of a root and of `abs` at 0 are none and 1.
+        (lambda x: keras2.clip_by_norm(x, 1.0), 1.0),
+        (keras2.total_variation, 0.0),
+    ],
+)
+def test_a_gradient_at_0_is_as_in_tensorflow(function, expected):
+    found = jax.grad(lambda x: jnp.sum(function(x)))(jnp.zeros((2, 1, 1)))
+    assert np.ravel(found).tolist() == [expected] * 2
+
+
+def test_an_image_of_one_colour_is_standardized():
+    found = keras2.per_image_standardization(np.full((2, 2, 3), 7))
+    assert np.ravel(found).tolist() == [0.0] * 12
+
+
+def test_each_image_of_a_batch_flips_by_itself():
+    images = np.tile(np.arange(2.0).reshape(2, 1, 1), (32, 1, 1, 1))
+    found = keras2.random_flip_up_down(images, seed=0)
+    assert {*np.ravel(found[:, 0]).tolist()} == {0.0, 1.0}
+
+
+def test_the_odd_row_of_zeros_is_below():
+    found = keras2.resize_with_crop_or_pad(np.ones((1, 1, 1)), 4, 1)
+    assert np.ravel(found).tolist() == [0, 1, 0, 0]
+
+
+def test_braces_are_printed(capfd):
+    keras2.print_tensor(jnp.ones(()), "{x}:")
+    jax.effects_barrier()
+    assert capfd.readouterr().out == "{x}: 1.0\n"
 
 
 def test_any_shape_may_be_asked_for():

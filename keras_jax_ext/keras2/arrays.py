@@ -1024,8 +1024,8 @@ def print_tensor(x: Any, message: str = "") -> Any:
     Returns:
         The same array.
     """
-    text = message.replace("{", "{{").replace("}", "}}")
-    jax.debug.print(text + " {}", x)
+    # JAX fills in nothing where a format begins with a doubled brace.
+    jax.debug.print("{message} {x}", message=message, x=x)
     return x
 
 
