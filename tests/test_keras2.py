@@ -352,6 +352,19 @@ def test_what_trains_is_said_by_compile():
     assert np.array_equal(before, weights()[1])
 
 
+def test_a_layer_that_came_after_compile_keeps_what_it_is():
+    model = kje.Sequential([keras.Input((3,)), keras.layers.Dense(3)])
+    keras2.compile(model, keras.optimizers.SGD(0.1), "mse")
+    later = keras.layers.Dense(1)
+    model.add(later)
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    later.trainable = False
+    before = [np.array(w) for w in model.get_weights()]
+    model.train_on_batch(X, np.ones((16, 1)))
+    same = map(np.array_equal, before, model.get_weights())
+    assert [*same] == [False, False, True, True]
+
+
 def test_own_metrics_get_labels_of_the_rank_of_the_outputs():
     def error(y_true, y_pred):
         return keras.ops.mean(keras.ops.square(y_true - y_pred), axis=-1)
@@ -366,6 +379,16 @@ def test_own_metrics_get_labels_of_the_rank_of_the_outputs():
     found = model.evaluate(X, Y[:, 0], verbose=0, return_dict=True)
     assert set(found) == {"loss", "error", "own", "mse"}
     np.testing.assert_allclose([*found.values()], found["mse"], rtol=1e-5)
+
+
+def test_labels_of_the_rank_of_the_outputs_stay():
+    def shapes(y_true, y_pred):
+        return y_true.shape, y_pred.shape
+
+    (found,) = keras2.metrics([shapes])
+    assert found(np.ones(4), np.ones(4)) == ((4,), (4,))
+    assert found(np.ones(4), np.ones((4, 2, 2))) == ((4,), (4, 2, 2))
+    assert found(np.ones(4), np.ones((4, 2))) == ((4, 1), (4, 2))
 
 
 def test_metrics_of_keras_and_names_stay():
@@ -398,3 +421,26 @@ def test_a_model_of_json_is_not_compiled():
     found = kje.keras2.model_from_json(model.to_json())
     assert not found.compiled
     assert [w.shape for w in found.get_weights()] == [(1, 1), (1,)]
+
+
+def test_a_model_of_json_has_layers_of_the_script():
+    class Twice(keras.layers.Layer):
+        def call(self, x):
+            return 2 * x
+
+    model = kje.Sequential([keras.Input((1,)), Twice()])
+    found = keras2.model_from_json(model.to_json(), {"Twice": Twice})
+    assert np.ravel(found(np.ones((1, 1)))).tolist() == [2.0]
+
+
+def test_a_module_has_a_variable_once():
+    class Pair(keras2.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = self.b = keras.Variable(1.0)
+
+        @keras2.Module.with_name_scope
+        def shown(self):
+            return len(self.variables)
+
+    assert Pair().shown() == 1
