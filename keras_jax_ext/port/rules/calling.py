@@ -21,7 +21,7 @@ def by_name(script: Script, node: cst.Call, updated: cst.Call) -> cst.Call:
     if not names and script.code(node.func).startswith("self."):
         # Of an attribute that is not known, the name tells.
         names = [""] * first + [script.code(node.args[first].value)]
-        if names[first] != "training" or len(args) > first + 1:
+        if names[first] != "training":
             return updated
     if any(a.star for a in args):
         return updated
