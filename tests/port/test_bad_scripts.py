@@ -215,6 +215,12 @@ def test_a_name_that_may_be_something_else_is_refused(shadow):
     assert finding.line == text.count("\n")
 
 
+def test_a_name_that_a_loop_takes_for_something_else_is_refused():
+    text = f"{TF}for i in range(3):\n    tf.square(i)\n    tf = i\n"
+    (finding,) = port(text).left
+    assert (finding.line, finding.what) == (3, "tf.square")
+
+
 def test_an_import_of_everything_hides_builtins():
     ported = port("from keras.backend import *\ny = 3\nx = sum(y, axis=1)\n")
     assert "x = keras.ops.sum(y, axis=1)\n" in ported.text
