@@ -140,6 +140,16 @@ def test_a_gradient_of_a_gradient():
     assert np.allclose([value, slope], [29.4, 9.8])
 
 
+def test_an_inner_gradient_depends_on_the_variables_of_the_outer_one():
+    a, b = keras.Variable(2.0), keras.Variable(3.0)
+
+    def slope():
+        return kje.value_and_grad(lambda: a * b**2, a)()[1]
+
+    value, by_b = kje.value_and_grad(slope, b)()
+    assert (float(value), float(by_b)) == (9, 6)
+
+
 def test_what_is_written_has_gradients():
     a, b = keras.Variable(3.0), keras.Variable(1.0)
 
