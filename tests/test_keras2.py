@@ -352,13 +352,22 @@ def test_what_trains_is_said_by_compile():
     assert np.array_equal(before, weights()[1])
 
 
+def test_a_plain_compile_takes_the_place_of_an_earlier_one():
+    model = kje.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    keras2.compile(model, "sgd", "mse")
+    model.trainable = False
+    model.compile("sgd", "mse")
+    before = model.get_weights()
+    model.train_on_batch(X, np.ones((16, 1)))
+    assert all(map(np.array_equal, before, model.get_weights()))
+
+
 def test_a_layer_that_came_after_compile_keeps_what_it_is():
     model = kje.Sequential([keras.Input((3,)), keras.layers.Dense(3)])
     keras2.compile(model, keras.optimizers.SGD(0.1), "mse")
     later = keras.layers.Dense(1)
     model.add(later)
-    model.compile(keras.optimizers.SGD(0.1), "mse")
-    later.trainable = False
+    later.trainable = model.layers[0].trainable = False
     before = [np.array(w) for w in model.get_weights()]
     model.train_on_batch(X, np.ones((16, 1)))
     same = map(np.array_equal, before, model.get_weights())
