@@ -70,6 +70,26 @@ PAIRS = Dataset.from_tensor_slices((X, Y))
             Dataset.from_generator(lambda: iter([[1], [2, 3]])).padded_batch(2),
             [[[1, 0], [2, 3]]],
         ),
+        (
+            Dataset.from_generator(
+                lambda: iter([[1], [2, 3], [4]])
+            ).padded_batch(2, padding_values=9, drop_remainder=True),
+            [[[1, 9], [2, 3]]],
+        ),
+        (NUMBERS.take(0).repeat().take(3), []),
+        (
+            NUMBERS.take(3).enumerate().window(2).flat_map(
+                lambda i, n: Dataset.zip((i.batch(2), n.batch(2)))
+            ),
+            [([0, 1], [0, 1]), ([2], [2])],
+        ),
+        (
+            Dataset.from_tensor_slices({"a": [1, 2]}).window(2).flat_map(
+                lambda w: w["a"].batch(2)
+            ),
+            [[1, 2]],
+        ),
+        (NUMBERS.with_options(None).take(1), [0]),
         (PAIRS.take(2), [([0, 1], 0), ([2, 3], 1)]),
         (PAIRS.map(lambda x, y: (x + 1, y)).take(1), [([1, 2], 0)]),
         (
@@ -150,6 +170,71 @@ def test_sizes_are_known_where_they_can_be():
     assert NUMBERS.filter(lambda x: x > 1).cardinality() == -2
     with pytest.raises(TypeError, match="Count its elements"):
         len(NUMBERS.repeat())
+
+
+@pytest.mark.parametrize(
+    ("dataset", "size"),
+    [
+        (NUMBERS.take(3), 3),
+        (NUMBERS.take(9), 7),
+        (NUMBERS.skip(5), 2),
+        (NUMBERS.skip(9), 0),
+        (NUMBERS.concatenate(NUMBERS), 14),
+        (Dataset.zip((NUMBERS, NUMBERS.take(2))), 2),
+        (NUMBERS.batch(3, drop_remainder=True), 2),
+        (NUMBERS.enumerate(), 7),
+        (NUMBERS.shuffle(3), 7),
+        (NUMBERS.repeat().take(5), 5),
+    ],
+)
+def test_a_size_is_the_number_of_elements(dataset, size):
+    assert len(dataset) == len(listed(dataset)) == size
+
+
+def test_a_dataset_without_end_is_true():
+    assert NUMBERS.repeat()
+
+
+def test_elements_are_kept_by_a_cache():
+    passes = []
+    data = Dataset.from_generator(lambda: passes.append(1) or iter([1, 2]))
+    data = data.cache()
+    next(iter(data))  # a part of a pass is not kept
+    assert [listed(data) for _ in range(3)] == [[1, 2]] * 3
+    assert len(passes) == 2
+
+
+def test_transformations_of_grain_are_taken():
+    class Odd(grain.transforms.Filter):
+        def filter(self, element):
+            return int(element) % 2 == 1
+
+    class Next(grain.transforms.Map):
+        def map(self, element):
+            return element + 1
+
+    assert listed(NUMBERS.map(Next())) == [1, 2, 3, 4, 5, 6, 7]
+    assert listed(NUMBERS.filter(Odd())) == [1, 3, 5]
+    assert listed(NUMBERS.apply([Odd(), Next()])) == [2, 4, 6]
+
+
+def test_a_signature_gives_the_types():
+    kinds = (keras.KerasTensor((), "float32"), keras.KerasTensor((), "int32"))
+    rows = Dataset.from_generator(
+        lambda: iter([(1, 2)]), output_signature=kinds
+    )
+    ((x, n),) = rows
+    assert (x.dtype, n.dtype) == ("float32", "int32")
+    # Types of another structure say nothing.
+    ((x, n),) = Dataset.from_generator(lambda: iter([(1, 2.5)]), "float32")
+    assert (x.dtype, n.dtype) == ("int32", "float32")
+
+
+def test_a_function_that_cannot_be_traced_is_tried_once():
+    calls = []
+    data = NUMBERS.map(lambda x: (calls.append(1), int(x))[1])
+    assert listed(data) == [0, 1, 2, 3, 4, 5, 6]
+    assert len(calls) == 9  # one that finds what is read, one that is traced
 
 
 def test_slices_have_the_same_number_of_rows():

@@ -126,6 +126,31 @@ def test_a_functional_model_has_a_loss_of_its_own():
     np.testing.assert_allclose(history["loss"], [expected], rtol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:(.|\\n)*symbolic")
+@pytest.mark.parametrize("form", [list, dict])
+def test_a_loss_of_its_own_leaves_the_structure_of_a_model(form):
+    a, b = keras.Input((3,), name="a"), keras.Input((3,), name="b")
+    names, y = {"a": a, "b": b}, keras.layers.Dense(2)(a + b)
+    inputs = names if form is dict else [*names.values()]
+    model = keras2.with_loss(kje.Model(inputs, {"y": y, "a": a}), y**2)
+    found = model({"a": X, "b": X} if form is dict else [X, X])
+    assert {name: v.shape for name, v in found.items()} == {
+        "y": (16, 2),
+        "a": (16, 3),
+    }
+    np.testing.assert_allclose(model.losses, [np.mean(found["y"] ** 2)], 1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:(.|\\n)*symbolic")
+def test_several_losses_of_its_own_are_added_up():
+    inputs = keras.Input((3,))
+    model = keras2.with_loss(
+        kje.Model(inputs, inputs * 2.0), [inputs * 3.0, inputs * 4.0]
+    )
+    model(np.ones((2, 3)))
+    assert [float(loss) for loss in model.losses] == [3.0, 4.0]
+
+
 def test_states_are_forgotten():
     mean = keras.metrics.Mean()
     mean.update_state([1.0])
@@ -327,6 +352,28 @@ def test_what_trains_is_said_by_compile():
     assert np.array_equal(before, weights()[1])
 
 
+def test_a_plain_compile_takes_the_place_of_an_earlier_one():
+    model = kje.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    keras2.compile(model, "sgd", "mse")
+    model.trainable = False
+    model.compile("sgd", "mse")
+    before = model.get_weights()
+    model.train_on_batch(X, np.ones((16, 1)))
+    assert all(map(np.array_equal, before, model.get_weights()))
+
+
+def test_a_layer_that_came_after_compile_keeps_what_it_is():
+    model = kje.Sequential([keras.Input((3,)), keras.layers.Dense(3)])
+    keras2.compile(model, keras.optimizers.SGD(0.1), "mse")
+    later = keras.layers.Dense(1)
+    model.add(later)
+    later.trainable = model.layers[0].trainable = False
+    before = [np.array(w) for w in model.get_weights()]
+    model.train_on_batch(X, np.ones((16, 1)))
+    same = map(np.array_equal, before, model.get_weights())
+    assert [*same] == [False, False, True, True]
+
+
 def test_own_metrics_get_labels_of_the_rank_of_the_outputs():
     def error(y_true, y_pred):
         return keras.ops.mean(keras.ops.square(y_true - y_pred), axis=-1)
@@ -341,6 +388,16 @@ def test_own_metrics_get_labels_of_the_rank_of_the_outputs():
     found = model.evaluate(X, Y[:, 0], verbose=0, return_dict=True)
     assert set(found) == {"loss", "error", "own", "mse"}
     np.testing.assert_allclose([*found.values()], found["mse"], rtol=1e-5)
+
+
+def test_labels_of_the_rank_of_the_outputs_stay():
+    def shapes(y_true, y_pred):
+        return y_true.shape, y_pred.shape
+
+    (found,) = keras2.metrics([shapes])
+    assert found(np.ones(4), np.ones(4)) == ((4,), (4,))
+    assert found(np.ones(4), np.ones((4, 2, 2))) == ((4,), (4, 2, 2))
+    assert found(np.ones(4), np.ones((4, 2))) == ((4, 1), (4, 2))
 
 
 def test_metrics_of_keras_and_names_stay():
@@ -373,3 +430,26 @@ def test_a_model_of_json_is_not_compiled():
     found = kje.keras2.model_from_json(model.to_json())
     assert not found.compiled
     assert [w.shape for w in found.get_weights()] == [(1, 1), (1,)]
+
+
+def test_a_model_of_json_has_layers_of_the_script():
+    class Twice(keras.layers.Layer):
+        def call(self, x):
+            return 2 * x
+
+    model = kje.Sequential([keras.Input((1,)), Twice()])
+    found = keras2.model_from_json(model.to_json(), {"Twice": Twice})
+    assert np.ravel(found(np.ones((1, 1)))).tolist() == [2.0]
+
+
+def test_a_module_has_a_variable_once():
+    class Pair(keras2.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = self.b = keras.Variable(1.0)
+
+        @keras2.Module.with_name_scope
+        def shown(self):
+            return len(self.variables)
+
+    assert Pair().shown() == 1

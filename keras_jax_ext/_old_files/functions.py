@@ -5,6 +5,7 @@ model is a layer of the class `TFOpLambda` with `math.reduce_mean` and `axis=1`.
 A name that is not here is refused; no other function is called.
 """
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -56,10 +57,10 @@ def _expand_dims(input: Any, axis: Any) -> Any:
 
 def _split(value: Any, num_or_size_splits: Any, axis: int = 0) -> Any:
     if isinstance(num_or_size_splits, list):
-        ends: list[int] = []
-        sizes = num_or_size_splits
-        for size in sizes[:-1]:
-            ends.append(size + (ends[-1] if ends else 0))
+        sizes = list(num_or_size_splits)
+        if -1 in sizes:  # the rest
+            sizes[sizes.index(-1)] = value.shape[axis] - sum(sizes) - 1
+        ends = list(itertools.accumulate(sizes[:-1]))
         return ops.split(value, ends, axis)
     return ops.split(value, num_or_size_splits, axis)
 

@@ -13,6 +13,20 @@ def image_dataset_from_directory(directory: str, **kwargs: Any) -> Dataset:
     As `keras.utils.image_dataset_from_directory(format="grain")`, with the
     methods of `tf.data`. Files are read anew in each pass, in the same order.
 
+    Example:
+
+    ```python
+    import pathlib
+
+    for kind in ("cats", "dogs"):
+        pathlib.Path("photos", kind).mkdir(parents=True)
+        keras.utils.save_img(f"photos/{kind}/1.png", np.ones((8, 8, 3)))
+    data = kje.data.image_dataset_from_directory("photos", image_size=(4, 4))
+    assert data.class_names == ["cats", "dogs"]
+    images, labels = next(iter(data))
+    assert images.shape == (2, 4, 4, 3)
+    ```
+
     Args:
         directory: String, the path of the folder.
         **kwargs: As those of Keras's function: `image_size`, `batch_size`,

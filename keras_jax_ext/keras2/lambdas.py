@@ -19,6 +19,14 @@ _seeds = _Seeds()
 def layer_seed() -> Any:
     """The seed generator of the `Lambda` layer that runs.
 
+    Example:
+
+    ```python
+    assert kje.keras2.layer_seed() is None  # outside of a layer
+    layer = kje.keras2.Lambda(lambda x: x + (kje.keras2.layer_seed() is None))
+    assert layer(np.zeros(1)) == 0
+    ```
+
     Returns:
         A `keras.random.SeedGenerator`, or `None` outside of such a layer:
         Keras's global one is used then.

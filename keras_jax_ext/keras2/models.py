@@ -70,6 +70,14 @@ def model_from_json(
 
     A loss of the script need not be known then.
 
+    Example:
+
+    ```python
+    model.compile("sgd", "mse")
+    found = kje.keras2.model_from_json(model.to_json())
+    assert not found.compiled
+    ```
+
     Args:
         json_string: What `to_json` of a model gave.
         custom_objects: Dict of classes by their names. Defaults to `None`.
@@ -91,6 +99,14 @@ def compiled_loss(
     regularization_losses: Any = None,
 ) -> Any:
     """The loss of `compile`, which is counted in the logs, as in Keras 2.
+
+    Example:
+
+    ```python
+    model.compile("sgd", "mse")
+    loss = kje.keras2.compiled_loss(model, y, y_pred=y + 2)
+    assert loss == 4.0
+    ```
 
     Args:
         model: The model.
@@ -118,6 +134,14 @@ def update_compiled_metrics(
 ) -> None:
     """Update the metrics of `compile`.
 
+    Example:
+
+    ```python
+    model.compile("sgd", "mse", metrics=["mae"])
+    kje.keras2.update_compiled_metrics(model, y, y + 2)
+    assert model.get_metrics_result()["mae"] == 2.0
+    ```
+
     Args:
         model: The model.
         y: Labels.
@@ -129,6 +153,15 @@ def update_compiled_metrics(
 
 def reset_states(owner: Any) -> None:
     """Forget what a metric, a recurrent layer or a whole model has seen.
+
+    Example:
+
+    ```python
+    mean = keras.metrics.Mean()
+    mean.update_state([1.0, 3.0])
+    kje.keras2.reset_states(mean)
+    assert mean.result() == 0.0
+    ```
 
     Args:
         owner: A metric, a layer, or a model of layers that keep states.
@@ -146,7 +179,8 @@ class _AddsLoss(keras.layers.Layer):
     """Hands its first input on, and adds the second as a loss."""
 
     def call(self, outputs, loss):
-        self.add_loss(keras.ops.mean(loss))
+        for each in keras.tree.flatten(loss):
+            self.add_loss(keras.ops.mean(each))
         return outputs
 
     def compute_output_spec(self, outputs, loss):
@@ -158,14 +192,24 @@ class _AddsLoss(keras.layers.Layer):
 def with_loss(model: Any, loss: Any) -> Any:
     """A functional model with a loss of its own, as `model.add_loss`.
 
+    Example:
+
+    ```python
+    inputs = keras.Input((3,))
+    outputs = keras.layers.Dense(3)(inputs)
+    model = kje.Model(inputs, outputs)
+    model = kje.keras2.with_loss(model, (outputs - inputs) ** 2)
+    model(x)
+    assert len(model.losses) == 1
+    ```
+
     Args:
         model: A functional model.
-        loss: Tensor computed of the model's inputs and layers.
+        loss: Tensor computed of the model's inputs and layers, or a list of
+            them, which are added up.
 
     Returns:
-        A model of the same inputs, outputs, layers and name.
+        A model of the same inputs, outputs, layers and name, not compiled.
     """
-    outputs = _AddsLoss()(model.outputs, loss)
-    single = not isinstance(model.output, (list, tuple))
-    outputs = outputs[0] if single else outputs
-    return type(model)(model.inputs, outputs, name=model.name)
+    outputs = _AddsLoss()(model.output, loss)
+    return type(model)(model.input, outputs, name=model.name)

@@ -29,12 +29,30 @@ def compile(model: Any, *args: Any, **kwargs: Any) -> None:
         *args: Arguments of its `compile`.
         **kwargs: Further ones.
     """
+    _forget(model)
     model.compile(*args, **kwargs)
     trainable = _trainable(model)
-    for name in ("fit", "train_on_batch"):
-        # In place of those of an earlier `compile`.
+    methods = {
+        name: _within(model, trainable, getattr(model, name))
+        for name in ("fit", "train_on_batch")
+    }
+    vars(model).update(methods, compile=_plainly(model, model.compile))
+
+
+def _plainly(model, method):
+    """The `compile` of Keras: what it says takes the place of this."""
+
+    @functools.wraps(method)
+    def run(*args, **kwargs):
+        _forget(model)
+        return method(*args, **kwargs)
+
+    return run
+
+
+def _forget(model):
+    for name in ("fit", "train_on_batch", "compile"):
         vars(model).pop(name, None)
-        vars(model)[name] = _within(model, trainable, getattr(model, name))
 
 
 def _within(model, trainable, method):

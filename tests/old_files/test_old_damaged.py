@@ -5,6 +5,7 @@ import random
 import re
 import shutil
 import warnings
+from pathlib import Path
 
 import keras_jax_ext as kje
 
@@ -79,6 +80,43 @@ def kernel(make):
     return edit
 
 
+def beside(file, old):
+    """Another file, which holds the array."""
+    path = Path(file.filename).with_name("other.h5")
+    with h5py.File(path, "w") as other:
+        other["x"] = old
+    return str(path)
+
+
+def linked(file):
+    """The array of another file."""
+    group = file["model_weights/dense/dense"]
+    path = beside(file, group["kernel:0"][()])
+    del group["kernel:0"]
+    group["kernel:0"] = h5py.ExternalLink(path, "/x")
+
+
+def virtual(file):
+    """An array that is put together of another file's."""
+    group = file["model_weights/dense/dense"]
+    old = group["kernel:0"][()]
+    layout = h5py.VirtualLayout(old.shape, old.dtype)
+    layout[:] = h5py.VirtualSource(beside(file, old), "x", old.shape, old.dtype)
+    del group["kernel:0"]
+    group.create_virtual_dataset("kernel:0", layout)
+
+
+def outside(file):
+    """An array whose bytes are those of another file."""
+    group = file["model_weights/dense/dense"]
+    old = group["kernel:0"][()]
+    path = Path(file.filename).with_name("bytes")
+    path.write_bytes(old.tobytes())
+    del group["kernel:0"]
+    places = [(str(path), 0, old.nbytes)]
+    group.create_dataset("kernel:0", old.shape, old.dtype, external=places)
+
+
 def bomb(file):
     """A gigabyte in no bytes."""
     group = file["model_weights/dense/dense"]
@@ -96,6 +134,9 @@ ARRAYS = {
     "empty": kernel(lambda old: h5py.Empty("f4")),
     "external": kernel(lambda old: h5py.ExternalLink("a.h5", "/x")),
     "soft": kernel(lambda old: h5py.SoftLink("/model_weights")),
+    "linked": linked,
+    "virtual": virtual,
+    "outside": outside,
     "bomb": bomb,
     "a layer removed": lambda f: f.pop("model_weights/dense"),
     "no names": lambda f: f["model_weights"].attrs.pop("layer_names"),
@@ -133,6 +174,31 @@ def test_settings_that_nobody_wrote_are_told(folder, tmp_path):
     with pytest.raises(ValueError, match=r"compile=False|damaged"):
         kje.models.load_model(path)
     assert not kje.models.load_model(path, compile=False).compiled
+
+
+def of_other_names(file):
+    config = json.loads(file.attrs["training_config"])
+    inner = config["optimizer_config"]
+    scaled = {"inner_optimizer": inner, "initial_scale": 2.0}
+    config["optimizer_config"] = {
+        "class_name": "LossScaleOptimizer",
+        "config": scaled,
+    }
+    config["loss"] = "cosine"
+    file.attrs["training_config"] = json.dumps(config)
+
+
+@pytest.mark.filterwarnings("ignore:The optimizer .* begins anew")
+def test_settings_of_other_names_are_known(folder, tmp_path):
+    path = edited(folder, tmp_path, "adam", of_other_names)
+    model = kje.models.load_model(path)
+    assert type(model.optimizer) is keras.optimizers.LossScaleOptimizer
+    assert type(model.optimizer.inner_optimizer) is keras.optimizers.Adam
+    x, y = np.ones((1, *model.input_shape[1:])), np.ones((1, 2))
+    loss = keras.losses.cosine_similarity(y, model(x))
+    assert float(model.compute_loss(x, y, model(x))) == pytest.approx(
+        float(np.mean(loss))
+    )
 
 
 @pytest.mark.parametrize("cut", [0, 8, 100, 3000])

@@ -69,6 +69,7 @@ def test_python_2_beside_python_3_is_no_fault():
     [
         "import keras\nx = keras.ops.square(2)\n",
         "from keras import ops, layers\nlayers.Dense(2)(ops.ones((2, 2)))\n",
+        "import keras\nx = keras.ops.square(2)\nf = keras.Model.fit\n",
         "import os\nos.environ['KERAS_BACKEND'] = 'tensorflow'\n"
         "import keras\nx = keras.random.normal((2,))\n",
         "import os\nos.environ['KERAS_BACKEND'] = 'jax'\n"
@@ -95,6 +96,12 @@ def test_a_script_that_only_looks_like_keras_3_is_ported(text):
     assert "Adam(learning_rate=1)" in ported.text
     assert "theano" not in ported.text  # another backend would be an error
     assert (ported.left, ported.note) == ([], "")
+
+
+def test_a_name_that_is_gone_is_none_of_keras_3():
+    text = "import keras\nx = keras.ops.square(keras.utils.np_utils.y)\n"
+    (finding,) = port(text).left
+    assert finding.text == "Keras 3 has no `keras.utils.y`"
 
 
 def test_tensorflow_in_an_earlier_port_is_refused():
@@ -206,6 +213,12 @@ def test_a_name_that_may_be_something_else_is_refused(shadow):
     (finding,) = port(text).left
     assert finding.text == "`tf` means several things here"
     assert finding.line == text.count("\n")
+
+
+def test_a_name_that_a_loop_takes_for_something_else_is_refused():
+    text = f"{TF}for i in range(3):\n    tf.square(i)\n    tf = i\n"
+    (finding,) = port(text).left
+    assert (finding.line, finding.what) == (3, "tf.square")
 
 
 def test_an_import_of_everything_hides_builtins():

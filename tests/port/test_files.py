@@ -74,7 +74,7 @@ def test_an_empty_script_is_copied(tmp_path, text, capsys):
 
 def test_a_folder_without_scripts_is_refused(tmp_path, capsys):
     (tmp_path / "notes.txt").write_text(SCRIPT)
-    for name in (".venv", "site-packages", "__pycache__"):
+    for name in (".venv", "site-packages", "__pycache__", "node_modules"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "a.py").write_text(SCRIPT)
     assert main([str(tmp_path), "--in-place"]) == 2
@@ -83,11 +83,12 @@ def test_a_folder_without_scripts_is_refused(tmp_path, capsys):
     assert f"Received: path={tmp_path}, which has none." in said.err
 
 
-def test_a_folder_is_ported_into_itself_twice(script, tmp_path):
+def test_a_folder_is_ported_into_itself_twice(script, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "folder.py").mkdir()  # is none, whatever its name
     out = tmp_path / "ported"
-    for _ in range(2):
-        assert main([str(tmp_path), "-o", str(out)]) == 0
+    for name in (str(out), "ported"):
+        assert main([str(tmp_path), "-o", name]) == 0
         files = [p for p in tmp_path.rglob("*.py") if p.is_file()]
         assert sorted(files) == [out / "script.py", script]
     assert (out / "script.py").read_text() == PORTED

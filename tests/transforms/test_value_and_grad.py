@@ -1,5 +1,7 @@
 """`kje.value_and_grad`: steps by hand, against Keras's `fit` and JAX."""
 
+from collections import deque
+
 import keras_jax_ext as kje
 
 import jax
@@ -138,6 +140,16 @@ def test_a_gradient_of_a_gradient():
     assert np.allclose([value, slope], [29.4, 9.8])
 
 
+def test_an_inner_gradient_depends_on_the_variables_of_the_outer_one():
+    a, b = keras.Variable(2.0), keras.Variable(3.0)
+
+    def slope():
+        return kje.value_and_grad(lambda: a * b**2, a)()[1]
+
+    value, by_b = kje.value_and_grad(slope, b)()
+    assert (float(value), float(by_b)) == (9, 6)
+
+
 def test_what_is_written_has_gradients():
     a, b = keras.Variable(3.0), keras.Variable(1.0)
 
@@ -197,6 +209,78 @@ def test_a_call_that_builds_the_model_fills_outer_lists_once():
     value, _ = kje.value_and_grad(loss, lambda: model.trainable_variables)(X)
     assert seen == [0, float(value)]
     assert counts == {"calls": 1}
+
+
+LOG = []
+
+
+def test_what_a_first_run_puts_into_the_script_is_taken_out():
+    model = kje.Sequential([keras.layers.Dense(1)])
+    last, kinds = deque([0], maxlen=3), {"none"}
+
+    def loss(x):
+        LOG.append(1)
+        last.append(2)
+        kinds.add("one")
+        return jnp.sum(model(x)) if len(x) else found
+
+    # `found` has no value yet when the function is looked into.
+    found = kje.value_and_grad(loss, lambda: model.trainable_variables)(X)
+    assert (LOG, [*last], kinds) == ([1], [0, 2], {"none", "one"})
+
+
+def test_a_variable_that_is_given_twice_has_its_whole_gradient():
+    v = keras.Variable(3.0)
+    _, found = kje.value_and_grad(lambda: v**2, [v, [v]])()
+    assert (float(found[0]), float(found[1][0])) == (6, 6)
+
+
+def test_a_function_of_its_argument_alone_reads_no_variable():
+    v, x = keras.Variable(3.0), jnp.asarray(2.0)
+    _, (by_v, by_x) = kje.value_and_grad(lambda x: x**2, [v, x])(x)
+    assert (float(by_v), float(by_x)) == (0, 4)
+
+
+def test_an_object_that_is_called_is_a_function_too():
+    class Loss:
+        def __init__(self):
+            self.layer = keras.layers.Dense(1)
+
+        def __call__(self, x):
+            return jnp.sum(self.layer(x))
+
+    loss = Loss()
+    step = kje.value_and_grad(loss, lambda: loss.layer.trainable_variables)
+    assert [g.shape for g in step(X)[1]] == [(3, 1), (1,)]
+
+
+def test_a_compiled_step_reads_the_same_variables_in_each_call():
+    v, other = keras.Variable(2.0), keras.Variable(3.0)
+
+    def loss(x):
+        return jnp.sum(v * x) + (other * 1.0 if x.ndim else 0)
+
+    step = kje.value_and_grad(loss, v, jit=True)
+    step(jnp.ones(()))
+    with pytest.raises(ValueError, match=r"not read in the first one.*jit=Fal"):
+        step(jnp.ones(2))
+
+
+def test_a_compiled_step_may_write_in_some_calls_alone():
+    v, count = keras.Variable(2.0), keras.Variable(0.0)
+
+    def loss(x):
+        if x.ndim == 0:
+            count.assign(5.0)
+        return jnp.sum(v * x)
+
+    step = kje.value_and_grad(loss, v, jit=True)
+    step(jnp.ones(()))
+    count.assign(1.0)
+    step(jnp.ones(2))
+    assert float(count) == 1
+    step(jnp.ones(()))
+    assert float(count) == 5
 
 
 def test_variables_of_another_model_are_an_error():

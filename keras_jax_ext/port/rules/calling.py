@@ -21,7 +21,7 @@ def by_name(script: Script, node: cst.Call, updated: cst.Call) -> cst.Call:
     if not names and script.code(node.func).startswith("self."):
         # Of an attribute that is not known, the name tells.
         names = [""] * first + [script.code(node.args[first].value)]
-        if names[first] != "training" or len(args) > first + 1:
+        if names[first] != "training":
             return updated
     if any(a.star for a in args):
         return updated
@@ -46,19 +46,21 @@ def _is_mode(arg: cst.Arg) -> bool:
 def _parameters(script: Script, func: cst.BaseExpression) -> list[str]:
     """The arguments of what is called, as far as they are known."""
     made = _maker(script, func)
-    if isinstance(made, cst.ClassDef):
+    while isinstance(made, cst.ClassDef):
         for each in made.body.body:
             if isinstance(each, cst.FunctionDef) and each.name.value == "call":
                 return [p.name.value for p in each.params.params][1:]
-        return []
-    if isinstance(made, cst.Call):
-        # Of Keras's own: layers and whole models.
-        return ["inputs", "training"]
-    return []
+        base = made.bases[0].value if made.bases else None
+        inner = _class(script, base) if base is not None else None
+        made = inner if inner is not made else None
+    # Of Keras's own: layers and whole models.
+    return ["inputs", "training"] if made is not None else []
 
 
 def _maker(script: Script, func: cst.BaseExpression):
-    """The class of the script, or the call of Keras's, that made a layer."""
+    """The class, of the script or of Keras, that made a layer."""
+    if isinstance(func, cst.Call):
+        return _made(script, func)
     if isinstance(func, cst.Subscript):
         func = func.value
     if isinstance(func, cst.Name):
@@ -80,18 +82,21 @@ def _maker(script: Script, func: cst.BaseExpression):
 
 
 def _made(script: Script, value: cst.BaseExpression):
-    """What makes a value: a call, or one in a list."""
+    """The class of a value that is made here, or of those in a list."""
     if isinstance(value, (cst.List, cst.Tuple)) and value.elements:
         value = value.elements[0].value
     if isinstance(value, cst.ListComp):
         value = value.elt
-    if not isinstance(value, cst.Call):
-        return None
-    name = dotted(value.func) and script.names.quiet(value.func)
+    return _class(script, value.func) if isinstance(value, cst.Call) else None
+
+
+def _class(script: Script, node: cst.BaseExpression):
+    """The definition that a name of a class stands for, or a name of Keras."""
+    name = dotted(node) and script.names.quiet(node)
     if name:
-        return value if name.startswith("keras.") else None
-    if isinstance(value.func, cst.Name):
-        for each in script.names.assignments(value.func):
+        return node if name.startswith("keras.") else None
+    if isinstance(node, cst.Name):
+        for each in script.names.assignments(node):
             found = made_by(each)
             if isinstance(found, cst.ClassDef):
                 return found

@@ -50,7 +50,8 @@ class Freezing:
             return False
         receiver = _receiver(script, node)
         return not any(
-            _receiver(script, each) == receiver
+            each is not node  # in a loop it comes before the next turn's
+            and _receiver(script, each) == receiver
             and script.within(each, cst.FunctionDef) is owner
             and script.names.line(each) > line
             for each in self._compiled

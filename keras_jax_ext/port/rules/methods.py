@@ -1,6 +1,6 @@
 """Methods that changed, of whatever object: `model.fit_generator`."""
 
-from keras_jax_ext.port.rules.kinds import base_kind
+from keras_jax_ext.port.rules.kinds import base_kind, may_be_model
 from keras_jax_ext.port.rules.operations import keyword, tidy
 from keras_jax_ext.port.script import Script
 from keras_jax_ext.port.tables.arguments import COUNTED, METHOD_NAMES, METHODS
@@ -240,11 +240,12 @@ def _minimize(script, node, updated):
         return updated
     helper = script.target("keras_jax_ext.value_and_grad")
     loss, variables = (script.code(a.value) for a in args)
+    now = variables
     if isinstance(node.args[1].value, cst.Lambda):
-        variables = f"({variables})()"
+        now = f"({variables})()"  # when the loss has built the model
     text = (
         f"{script.code(updated.func.value)}.apply_gradients("
-        f"zip({helper}({loss}, {variables})()[1], {variables}))"
+        f"zip({helper}({loss}, {variables})()[1], {now}))"
     )
     script.done(node, "`kje.value_and_grad`, and `apply_gradients`")
     return cst.parse_expression(text)
@@ -268,6 +269,7 @@ def _add_loss(script, node, updated):
         not isinstance(statement, cst.Expr)
         or len(args) != 1
         or isinstance(args[0].value, cst.Lambda)
+        or not may_be_model(script, owner)
     ):
         script.todo(node, "this `add_loss`", "use `kje.keras2.with_loss`")
         return updated

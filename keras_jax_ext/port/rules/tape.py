@@ -16,6 +16,7 @@ from keras_jax_ext.port.rules.tape_sources import (
 from keras_jax_ext.port.rules.tape_uses import (
     Binder,
     Left,
+    check_own,
     gradient_calls,
     live,
     owner_of,
@@ -135,7 +136,8 @@ def _planned(script: Script, node: cst.With, removed: list) -> Plan:
     assigned = [n for n in found.assigned if n not in tapes]
     if set(watched) & set(assigned):
         raise Left("it watches a value that its body computes")
-    outs = live(script, node, assigned)
+    check_own(script, node, assigned)
+    outs = live(script, node, assigned, found)
     reads = read_names(script, node.body, assigned)
     gradients = [
         _gradient(script, node, behind, c, assigned, watched, removed)

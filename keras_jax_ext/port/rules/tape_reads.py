@@ -1,5 +1,7 @@
 """Values that the body of a tape reads: NumPy's, to print or to count by."""
 
+import builtins
+
 from keras_jax_ext.port import visiting
 from keras_jax_ext.port.resolve import dotted
 from keras_jax_ext.port.rules.flow import names_in
@@ -9,6 +11,8 @@ from keras_jax_ext.port.script import Script
 import libcst as cst
 
 _READERS = ("float", "print", "str", "repr", "round", "format")
+# What is known of a tensor that is traced.
+_KNOWN = ("shape", "dtype", "ndim", "numpy")
 
 
 def read_names(
@@ -33,7 +37,7 @@ class _Reads(visiting.Names):
         self.found: set[cst.CSTNode] = set()
 
     def on_visit(self, node: cst.CSTNode) -> bool:
-        if self._reads(node):
+        if self.reads(node):
             self._reading.add(node)
             self._depth += 1
         return super().on_visit(node)
@@ -43,7 +47,8 @@ class _Reads(visiting.Names):
         if node in self._reading:
             self._depth -= 1
 
-    def _reads(self, node: cst.CSTNode) -> bool:
+    def reads(self, node: cst.CSTNode) -> bool:
+        """Whether a node takes the values of the tensors in it."""
         if isinstance(node, cst.FormattedStringExpression):
             return True
         if isinstance(node, cst.BinaryOperation):
@@ -61,9 +66,10 @@ class _Reads(visiting.Names):
         if method == "format" and isinstance(owner, cst.BaseString):
             return True
         # A list that outlives the body, where a tensor must not stay.
-        return method == "append" and not (
-            names_in(self._script.code(owner)) & self._assigned
-        )
+        kept = method == "append" and not self._is_own(owner)
+        if kept and any(self._is_made(arg.value) for arg in node.args):
+            raise Left(f"its body keeps a tensor in `{dotted(owner)}`")
+        return kept
 
     def _of(self, node: cst.BaseExpression) -> str | None:
         return self._script.names.quiet(node) if dotted(node) else None
@@ -79,10 +85,51 @@ class _Reads(visiting.Names):
 
     def visit_Assign(self, node: cst.Assign) -> None:
         for each in node.targets:
-            if isinstance(each.target, cst.Name | cst.Tuple | cst.List):
-                continue
-            value = names_in(self._script.code(node.value))
-            root = names_in(self._script.code(each.target))
-            if value & self._assigned and not root & self._assigned:
-                where = self._script.code(each.target)
-                raise Left(f"its body keeps a tensor in `{where}`")
+            self._check_kept(each.target, node.value)
+
+    def visit_AugAssign(self, node: cst.AugAssign) -> None:
+        self._check_kept(node.target, node.value)
+
+    def _check_kept(
+        self, target: cst.BaseExpression, value: cst.BaseExpression
+    ) -> None:
+        if isinstance(target, cst.Name | cst.Tuple | cst.List):
+            return
+        held = _Held(self, self._assigned)
+        value.visit(held)
+        if not self._is_own(target) and (held.found or self._is_made(value)):
+            where = self._script.code(target)
+            raise Left(f"its body keeps a tensor in `{where}`")
+
+    def _is_own(self, node: cst.BaseExpression) -> bool:
+        return bool(names_in(self._script.code(node)) & self._assigned)
+
+    def _is_made(self, node: cst.BaseExpression) -> bool:
+        """Whether it is a call of the script's own, as `model(x)`."""
+        return (
+            isinstance(node, cst.Call)
+            and not self.reads(node)
+            and not self._is_own(node)
+            and self._of(node.func) is None
+            and not hasattr(builtins, dotted(node.func) or "")
+            and not (
+                isinstance(node.func, cst.Attribute)
+                and node.func.attr.value in _KNOWN
+            )
+        )
+
+
+class _Held(cst.CSTVisitor):
+    """Whether an expression holds a tensor of the body."""
+
+    def __init__(self, reads: _Reads, assigned: set[str]) -> None:
+        self._reads = reads
+        self._assigned = assigned
+        self.found = False
+
+    def on_visit(self, node: cst.CSTNode) -> bool:
+        if isinstance(node, cst.Attribute) and node.attr.value in _KNOWN:
+            return False
+        if isinstance(node, cst.Name) and node.value in self._assigned:
+            self.found = True
+        return not self._reads.reads(node)

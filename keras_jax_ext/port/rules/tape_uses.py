@@ -1,10 +1,12 @@
 """Where a tape and the names of its body are used."""
 
 import itertools
+import textwrap
 from typing import Any
 
+from keras_jax_ext.port import visiting
 from keras_jax_ext.port.resolve import made_by
-from keras_jax_ext.port.rules.flow import Flow
+from keras_jax_ext.port.rules.flow import Flow, flow, names_in
 from keras_jax_ext.port.script import Script
 
 import libcst as cst
@@ -28,7 +30,7 @@ class Binder(cst.CSTVisitor):
             self.found |= owner_of(self._script, node) is self._owner
 
 
-class Uses(cst.CSTVisitor):
+class Uses(visiting.Names):
     """The uses of some names, and the methods that are called of them."""
 
     def __init__(self, script: Script, names: list[str], owner) -> None:
@@ -44,9 +46,7 @@ class Uses(cst.CSTVisitor):
         parent = parents[node]
         if isinstance(parent, cst.AsName):
             return
-        if isinstance(parent, cst.Arg) and parent.keyword is node:
-            return
-        if isinstance(parent, cst.Attribute) and parent.value is node:
+        if isinstance(parent, cst.Attribute):
             call = parents[parent]
             if isinstance(call, cst.Call) and call.func is parent:
                 self.found.append((node, parent.attr.value, call))
@@ -171,14 +171,38 @@ class _Loads(cst.CSTVisitor):
             self.found.append(node)
 
 
-def live(script, node, assigned) -> list[str]:
-    """The names of a body that are read outside of it, later."""
+class _Declared(cst.CSTVisitor):
+    """The names that a function says are not its own."""
+
+    def __init__(self, script: Script, owner: cst.CSTNode) -> None:
+        self._script = script
+        self._owner = owner
+        self.found: set[str] = set()
+
+    def visit_NameItem(self, node: cst.NameItem) -> None:
+        if owner_of(self._script, node) is self._owner:
+            self.found.add(node.name.value)
+
+
+def check_own(script: Script, node: cst.CSTNode, assigned: list[str]) -> None:
+    """Refuse a body that assigns a `global` or `nonlocal` name."""
+    owner = owner_of(script, node)
+    declared = _Declared(script, owner)
+    owner.visit(declared)
+    if others := declared.found & {*assigned}:
+        raise Left(f"its body assigns `{min(others)}` of another function")
+
+
+def live(
+    script: Script, node: cst.With, assigned: list[str], names: Flow
+) -> list[str]:
+    """The names of a body that are read outside of it, or in its next run."""
     owner = owner_of(script, node)
     loads = _Loads(script, node.body)
     owner.visit(loads)
     end = script.names.places[node].end.line
     loop = script.within(node, (cst.For, cst.While))
-    live = set()
+    live = names.before & loads.stored & _carried(script, node, assigned)
     for name in loads.found:
         inside_loop = loop is not None and any(
             each is loop for each in script.names.up(name)
@@ -189,6 +213,22 @@ def live(script, node, assigned) -> list[str]:
         if script.names.line(name) > end or inside_loop or elsewhere:
             live.add(name.value)
     return [n for n in assigned if n in live]
+
+
+def _carried(script: Script, node: cst.With, assigned: list[str]) -> set[str]:
+    """The names that have their values of the turn before, in a loop."""
+    loop: Any = script.within(node, (cst.For, cst.While))
+    if loop is None:
+        return set()
+    found = set(assigned)
+    if isinstance(loop, cst.For):
+        found -= names_in(script.code(loop.target))
+    for statement in loop.body.body:
+        if statement in script.names.up(node):
+            break
+        code = textwrap.dedent(cst.Module([statement]).code)
+        found -= flow(code).surely
+    return found
 
 
 def parameters_of(script, node, names: Flow, assigned, outs) -> list[str]:

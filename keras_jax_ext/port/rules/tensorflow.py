@@ -141,8 +141,11 @@ def _print(script, node, updated, name):
         return updated.with_changes(func=cst.Name("print"), args=tidy(args))
     pieces, values = [], []
     for arg in plain:
-        if isinstance(arg.value, cst.SimpleString):
-            text = arg.value.raw_value.replace("{", "{{").replace("}", "}}")
+        # JAX fills in nothing where a format begins with a doubled brace.
+        if isinstance(arg.value, cst.SimpleString) and not (
+            {*"{}"} & {*arg.value.raw_value}
+        ):
+            text = arg.value.raw_value
             pieces.append(
                 text.replace('"', '\\"') if arg.value.quote == "'" else text
             )
