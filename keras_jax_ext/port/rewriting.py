@@ -15,9 +15,11 @@ from keras_jax_ext.port.rules import (
     methods,
     names,
     operations,
+    rates,
     saving,
     setup,
     tensorflow,
+    texts,
     training,
     variables,
 )
@@ -71,11 +73,7 @@ class Rewriter(cst.CSTTransformer):
         return names.rewrite(self.script, original)
 
     def _plain_attribute(self, original, updated):
-        if original.attr.value == "lr" and self.script.code(
-            original.value
-        ).endswith("optimizer"):
-            self.script.done(original, "`learning_rate`")
-            return updated.with_changes(attr=cst.Name("learning_rate"))
+        updated = rates.attribute(self.script, original, updated)
         if original.attr.value == "metrics_names":
             self.script.differs(original, _NAMES)
         owner = self.script.code(original.value)
@@ -147,6 +145,7 @@ class Rewriter(cst.CSTTransformer):
         name = dotted(original.func) and script.names.quiet(original.func)
         if not name:
             updated = calling.by_name(self.script, original, updated)
+            updated = rates.asked(self.script, original, updated)
             return self._method(original, updated)
         updated = training.seeded(script, original, updated, name)
         for rule in (tensorflow.rewrite, operations.rewrite):
@@ -189,15 +188,10 @@ class Rewriter(cst.CSTTransformer):
         return "tf.data" in self.script.module.code
 
     def leave_Subscript(self, original: Any, updated: Any) -> Any:
-        """`history.history["lr"]` has another name."""
-        if re.search(r"\.history$", self.script.code(original.value)) and (
-            self.script.code(original.slice[0]) in ('"lr"', "'lr'")
-        ):
-            self.script.done(original, "`learning_rate`")
-            return cst.parse_expression(
-                f'{self.script.code(updated.value)}["learning_rate"]'
-            )
-        return updated
+        return rates.entry(self.script, original, updated)
+
+    def leave_SimpleString(self, original: Any, updated: Any) -> Any:
+        return texts.rewrite(self.script, original, updated)
 
     def leave_DictComp(self, original: Any, updated: Any) -> Any:
         return compiled.logs(self.script, original, updated)
