@@ -343,6 +343,22 @@ def test_own_metrics_get_labels_of_the_rank_of_the_outputs():
     np.testing.assert_allclose([*found.values()], found["mse"], rtol=1e-5)
 
 
+def test_own_losses_get_labels_of_two_axes():
+    def error(y_true, y_pred):
+        return keras.ops.mean(keras.ops.square(y_true - y_pred), axis=-1)
+
+    class Error(keras.losses.Loss):
+        def call(self, y_true, y_pred):
+            return error(y_true, y_pred)
+
+    model = kje.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    reference = np.mean((Y[:, :1] - np.asarray(model(X))) ** 2)
+    for loss in (error, Error(), [error]):
+        model.compile("sgd", keras2.losses(loss))
+        found = model.evaluate(X, Y[:, 0], verbose=0)
+        np.testing.assert_allclose(found, reference, rtol=1e-5)
+
+
 def test_metrics_of_keras_and_names_stay():
     auc = keras.metrics.AUC()
     given = {"a": [auc, "mae", keras.metrics.mean_absolute_error], "b": None}

@@ -94,7 +94,7 @@ from keras_jax_ext.keras2.images import (
     total_variation,
     transpose_images,
 )
-from keras_jax_ext.keras2.labels import metrics
+from keras_jax_ext.keras2.labels import losses, metrics
 from keras_jax_ext.keras2.lambdas import Lambda, layer_seed
 from keras_jax_ext.keras2.models import (
     compiled_loss,
@@ -154,6 +154,7 @@ __all__ = [
     "l2_loss",
     "l2_normalize",
     "layer_seed",
+    "losses",
     "make_sampling_table",
     "matrix_transpose",
     "max_pool2d",
