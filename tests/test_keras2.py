@@ -366,6 +366,21 @@ def test_metrics_of_keras_and_names_stay():
     assert "update_state" not in vars(auc)
 
 
+def test_lists_are_in_the_order_of_the_outputs():
+    x = keras.Input((3,))
+    layers = [keras.layers.Dense(2, name=n) for n in ("b", "a", "a_b")]
+    model = kje.Model(x, [layer(x) for layer in layers])
+    given = {"a_b": ["mse"], "a": ["mse", "mae"], "b": ["mse", "mae"]}
+    model.compile("sgd", "mse", metrics=given)
+    logs = model.evaluate(X, [Y] * 3, verbose=0, return_dict=True)
+    names = "loss b_loss a_loss a_b_loss b_mse b_mae a_mse a_mae a_b_mse"
+    assert keras2.metrics_names(model) == names.split()
+    expected = [logs[name] for name in names.split()]
+    assert keras2.as_list(model, logs) == expected
+    model.compile("sgd", "mse")
+    assert keras2.as_list(model, {"loss": 3.0}) == 3.0
+
+
 def test_a_schedule_may_return_a_tensor():
     model = kje.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     model.compile(keras.optimizers.SGD(0.5), "mse")

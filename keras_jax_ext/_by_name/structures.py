@@ -1,7 +1,7 @@
 """Parts of a structure, by key, index, field name or a path of them."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -115,6 +115,20 @@ def count_rows(given: Mapping[str, Any]) -> int:
             if getattr(leaf, "shape", None):
                 return leaf.shape[0]
     return 1
+
+
+def alone(given: Any, y_pred: Any, names: Iterable[str] | None) -> Any:
+    """What a dict gives the one output: `{"out": y}` is `y`.
+
+    Args:
+        given: Labels or weights.
+        y_pred: Structure of outputs.
+        names: The names of the outputs, if there are any.
+    """
+    if keras.tree.is_nested(y_pred) or not isinstance(given, Mapping):
+        return given
+    names = list(names or ())
+    return given[names[0]] if names and list(given) == names else given
 
 
 def spread(weights: Any, values: Any, what: str) -> Any:

@@ -243,11 +243,16 @@ class Objective:
             value = value * self._stock_weight
         return value, parts
 
-    def _stock_loss(self, *data):
+    def _stock_loss(self, y, y_pred, sample_weight):
+        names = getattr(self.model, "output_names", None)
+        data = [
+            structures.alone(given, y_pred, names)
+            for given in (y, y_pred, sample_weight)
+        ]
         try:
             return self.stock(*data)
         except (ValueError, KeyError, TypeError) as error:
-            self.explain("loss", data[1], error)
+            self.explain("loss", y_pred, error)
             raise
 
     def _build(self, parts, given):

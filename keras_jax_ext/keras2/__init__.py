@@ -105,6 +105,7 @@ from keras_jax_ext.keras2.models import (
     with_loss,
 )
 from keras_jax_ext.keras2.module import Module
+from keras_jax_ext.keras2.results import as_list, metrics_names
 from keras_jax_ext.keras2.trainable import compile  # noqa: A004 (Keras's)
 
 __all__ = [
@@ -121,6 +122,7 @@ __all__ = [
     "adjust_contrast",
     "adjust_hue",
     "adjust_saturation",
+    "as_list",
     "avg_pool2d",
     "band_part",
     "batch_dot",
@@ -159,6 +161,7 @@ __all__ = [
     "matrix_transpose",
     "max_pool2d",
     "metrics",
+    "metrics_names",
     "model_from_json",
     "multiply_no_nan",
     "normalize_and_norm",

@@ -16,6 +16,7 @@ from keras_jax_ext.port.rules import (
     names,
     operations,
     rates,
+    results,
     saving,
     setup,
     tensorflow,
@@ -28,7 +29,6 @@ from keras_jax_ext.port.script import Script
 
 import libcst as cst
 
-_NAMES = "metrics_names: those of compile are one name, compile_metrics"
 _SHAPES = ("input_shape", "output_shape")
 _OF_LAYER = re.compile(r"(\blayer|\.layers\[[^\]]+\]|get_layer\(.*\))$")
 
@@ -40,6 +40,7 @@ class Rewriter(cst.CSTTransformer):
         self.script = script
         self.tapes = Tapes(script)
         self.files = saving.Files(script)
+        self.results = results.Results(script)
         self.freezing = freezing.Freezing(script)
         self._dropped: set[cst.CSTNode] = set()
 
@@ -75,7 +76,7 @@ class Rewriter(cst.CSTTransformer):
     def _plain_attribute(self, original, updated):
         updated = rates.attribute(self.script, original, updated)
         if original.attr.value == "metrics_names":
-            self.script.differs(original, _NAMES)
+            return results.names(self.script, original, updated)
         owner = self.script.code(original.value)
         if original.attr.value in _SHAPES and _OF_LAYER.search(owner):
             self.script.done(original, "the shape of its tensor")
@@ -182,7 +183,8 @@ class Rewriter(cst.CSTTransformer):
             )
         if method in ("assign", "assign_add", "assign_sub"):
             return variables.assign(self.script, original, updated)
-        return methods.rewrite(self.script, original, updated)
+        done = methods.rewrite(self.script, original, updated)
+        return self.results.rewrite(original, done)
 
     def _has_datasets(self) -> bool:
         return "tf.data" in self.script.module.code

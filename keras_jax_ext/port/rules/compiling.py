@@ -57,9 +57,7 @@ def rewrite(script: Script, node: cst.Call, updated: cst.Call) -> cst.Call:
         if helper and _has_own(script, old.value):
             target = script.target(f"keras_jax_ext.keras2.{helper}")
             script.done(old.value, f"`{target}`: labels of their rank")
-            call = cst.Call(
-                cst.parse_expression(target), [cst.Arg(new.value)]
-            )
+            call = cst.Call(cst.parse_expression(target), [cst.Arg(new.value)])
             new = new.with_changes(value=call)
         args.append(new)
     if all(a is b for a, b in zip(args, updated.args, strict=True)):
