@@ -366,6 +366,38 @@ def test_metrics_of_keras_and_names_stay():
     assert "update_state" not in vars(auc)
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_stateful_layers_keep_their_states(again):
+    x = np.arange(24, dtype="float32").reshape(2, 12, 1) / 24
+    layer = keras.layers.SimpleRNN(2, return_sequences=True)
+    whole = keras.Sequential([keras.Input((12, 1)), layer])
+    config = layer.get_config() | {"stateful": True}
+    layer = keras.layers.SimpleRNN.from_config(config)
+    inputs = keras.Input((3, 1), batch_size=2)
+    if again:  # of layers that are built
+        model = keras2.stateful(kje.Sequential([inputs, layer]))
+    else:
+        model = kje.Sequential([inputs, keras2.stateful(layer)])
+    model.set_weights(whole.get_weights())
+    parts = np.concatenate(np.split(x, 4, axis=1))
+    expected = np.concatenate(np.split(whole.predict(x, verbose=0), 4, axis=1))
+    for _ in range(2):
+        found = model.predict(parts, batch_size=2, verbose=0)
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+        keras2.reset_states(model)
+    half = parts[:4], parts[4:]
+    halves = [model.predict(x, batch_size=2, verbose=0) for x in half]
+    np.testing.assert_allclose(np.concatenate(halves), expected, rtol=1e-5)
+
+
+def test_the_shape_of_an_input_is_its_own():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    functional = keras.Model(model.inputs, model.outputs)
+    assert [keras2.input_shape(each) for each in functional.layers] == [
+        (None, 3)
+    ] * 2
+
+
 def test_lists_are_in_the_order_of_the_outputs():
     x = keras.Input((3,))
     layers = [keras.layers.Dense(2, name=n) for n in ("b", "a", "a_b")]
@@ -379,6 +411,17 @@ def test_lists_are_in_the_order_of_the_outputs():
     assert keras2.as_list(model, logs) == expected
     model.compile("sgd", "mse")
     assert keras2.as_list(model, {"loss": 3.0}) == 3.0
+
+
+def test_a_dict_gives_the_one_output_its_labels():
+    x = keras.Input((3,), name="x")
+    model = kje.Model(x, keras.layers.Dense(2, name="y")(x))
+    model.compile("sgd", {"y": "mse"}, metrics={"y": ["mse"]})
+    weights = np.arange(16.0)
+    plain = model.evaluate(X, Y, sample_weight=weights, verbose=0)
+    given = {"y": Y}, {"y": weights}
+    named = model.evaluate(X, given[0], sample_weight=given[1], verbose=0)
+    assert named == plain
 
 
 def test_a_schedule_may_return_a_tensor():

@@ -105,7 +105,12 @@ from keras_jax_ext.keras2.models import (
     with_loss,
 )
 from keras_jax_ext.keras2.module import Module
-from keras_jax_ext.keras2.results import as_list, metrics_names
+from keras_jax_ext.keras2.results import (
+    as_list,
+    input_shape,
+    metrics_names,
+)
+from keras_jax_ext.keras2.states import stateful
 from keras_jax_ext.keras2.trainable import compile  # noqa: A004 (Keras's)
 
 __all__ = [
@@ -153,6 +158,7 @@ __all__ = [
     "grayscale_to_rgb",
     "hard_sigmoid",
     "hashing_trick",
+    "input_shape",
     "l2_loss",
     "l2_normalize",
     "layer_seed",
@@ -193,6 +199,7 @@ __all__ = [
     "space_to_depth",
     "split",
     "squared_difference",
+    "stateful",
     "stateful_step",
     "text_to_word_sequence",
     "to_numpy",

@@ -1,4 +1,4 @@
-"""What `evaluate` and its like return as a list, in the order of Keras 2."""
+"""What models and layers of Keras 2 said of themselves."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -48,6 +48,21 @@ def as_list(model: keras.Model, logs: Any) -> Any:
     names = _ordered(model, {**model.get_metrics_result(), **logs})
     values = [logs[name] for name in names if name in logs]
     return values[0] if len(values) == 1 else values
+
+
+def input_shape(layer: keras.layers.Layer) -> Any:
+    """The shape of what a layer takes; of an input, its own.
+
+    Args:
+        layer: A layer of a functional or sequential model.
+
+    Returns:
+        Tuple of integers and `None`, or a list of them for several inputs.
+    """
+    tensors = layer.input
+    if isinstance(tensors, list) and not tensors:
+        tensors = layer.output
+    return keras.tree.map_structure(lambda tensor: tensor.shape, tensors)
 
 
 def _ordered(model: keras.Model, logs: Mapping[str, Any]) -> list[str]:

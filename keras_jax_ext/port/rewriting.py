@@ -1,6 +1,5 @@
 """Every rule, in one pass over the code from its leaves upward."""
 
-import re
 from typing import Any
 
 from keras_jax_ext.port.blocks import removed, tidied
@@ -19,6 +18,8 @@ from keras_jax_ext.port.rules import (
     results,
     saving,
     setup,
+    shapes,
+    states,
     tensorflow,
     texts,
     training,
@@ -28,9 +29,6 @@ from keras_jax_ext.port.rules.tape import Tapes, built
 from keras_jax_ext.port.script import Script
 
 import libcst as cst
-
-_SHAPES = ("input_shape", "output_shape")
-_OF_LAYER = re.compile(r"(\blayer|\.layers\[[^\]]+\]|get_layer\(.*\))$")
 
 
 class Rewriter(cst.CSTTransformer):
@@ -77,14 +75,7 @@ class Rewriter(cst.CSTTransformer):
         updated = rates.attribute(self.script, original, updated)
         if original.attr.value == "metrics_names":
             return results.names(self.script, original, updated)
-        owner = self.script.code(original.value)
-        if original.attr.value in _SHAPES and _OF_LAYER.search(owner):
-            self.script.done(original, "the shape of its tensor")
-            tensor = original.attr.value.partition("_")[0]
-            return cst.parse_expression(
-                f"{self.script.code(updated.value)}.{tensor}.shape"
-            )
-        return updated
+        return shapes.attribute(self.script, original, updated)
 
     def leave_Name(self, original: Any, updated: Any) -> Any:
         if original in self.script.claimed or self._is_no_value(original):
@@ -156,7 +147,8 @@ class Rewriter(cst.CSTTransformer):
         if name.split(".")[0] == "keras":
             updated = arguments.rewrite(script, original, updated, name)
             if isinstance(updated, cst.Call):
-                return self.files.rewrite(original, updated, name) or updated
+                done = self.files.rewrite(original, updated, name) or updated
+                return states.rewrite(script, original, done, name)
         begins = name.startswith(tensorflow.DATASET + ".")
         if begins and not tensorflow.is_dataset(name):
             script.todo(
@@ -305,21 +297,24 @@ class Rewriter(cst.CSTTransformer):
 
     def _with_input(self, original, updated):
         """`model.add(Input)` before the layer that asked for its shape."""
-        body = original.body[0]
-        if not (
-            isinstance(body, cst.Expr) and isinstance(body.value, cst.Call)
-        ):
-            return updated
-        call = body.value
-        text = self.script.inputs.get(call.args[0].value) if call.args else None
-        if text is None:
-            return updated
-        owner = self.script.code(call.func)
-        line = cst.parse_statement(f"{owner}({text})")
-        line = line.with_changes(leading_lines=updated.leading_lines)
-        return cst.FlattenSentinel(
-            [line, updated.with_changes(leading_lines=[])]
-        )
+        body: list[Any] = []
+        for old, new in zip(original.body, updated.body, strict=False):
+            text = self._input_before(old)
+            line = text and cst.parse_statement(text)
+            if line and len(original.body) == 1:
+                line = line.with_changes(leading_lines=updated.leading_lines)
+                rest = updated.with_changes(leading_lines=[])
+                return cst.FlattenSentinel([line, rest])
+            body += [*line.body, new] if line else [new]
+        return updated.with_changes(body=body)
+
+    def _input_before(self, statement) -> str | None:
+        """The text of `model.add(Input)`, where a layer needs one."""
+        call = getattr(statement, "value", None)
+        if not (isinstance(call, cst.Call) and call.args):
+            return None
+        text = self.script.inputs.get(call.args[0].value)
+        return text and f"{self.script.code(call.func)}({text})"
 
     def leave_List(self, original: Any, updated: Any) -> Any:
         elements = []

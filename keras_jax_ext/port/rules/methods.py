@@ -179,6 +179,9 @@ def _call_of(script, updated, name):
 
 
 def _reset_states(script, node, updated):
+    if updated.args:
+        script.todo(node, "states of one's own", "assign to `layer.states`")
+        return updated
     script.done(node, "`kje.keras2.reset_states`")
     return _call_of(script, updated, "keras_jax_ext.keras2.reset_states")
 
@@ -279,7 +282,16 @@ def _add_loss(script, node, updated):
     )
 
 
+def _next(script, node, updated):
+    """`generator.next()`, unless the script has such a method."""
+    if updated.args or "def next(" in script.module.code:
+        return updated
+    script.done(node, "`next`")
+    return cst.Call(cst.Name("next"), [cst.Arg(updated.func.value)])
+
+
 _HANDLERS = {
+    "next": _next,
     "add_loss": _add_loss,
     "add_metric": _add_metric,
     "numpy": _numpy,

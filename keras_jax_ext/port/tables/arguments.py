@@ -62,6 +62,9 @@ METHODS["compile"] = {
     # Weights of each step are weights of that shape.
     "sample_weight_mode": None,
 }
+# Metrics are those of the batch, as by default.
+for _name in ("train_on_batch", "test_on_batch"):
+    METHODS[_name] = {"reset_metrics": None}
 # Arguments of methods that count otherwise: refused.
 COUNTED = ("samples_per_epoch", "nb_val_samples", "val_samples")
 # Names of methods that changed alone.
