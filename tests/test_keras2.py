@@ -390,6 +390,46 @@ def test_stateful_layers_keep_their_states(again):
     np.testing.assert_allclose(np.concatenate(halves), expected, rtol=1e-5)
 
 
+def test_batches_are_weighed_by_class():
+    class Batches(keras.utils.PyDataset):
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            part = slice(8 * index, 8 * index + 8)
+            return X[part], classes[part]
+
+    classes = np.arange(16) % 3
+    weights = {0: 1.0, 1: 5.0}
+    model = kje.Sequential([keras.Input((3,)), keras.layers.Dense(3)])
+    model.compile(keras.optimizers.SGD(0.0), "sparse_categorical_crossentropy")
+    fit = {"epochs": 2, "verbose": 0, "shuffle": False}
+    kinds = [
+        model.fit(X, classes, class_weight=weights, batch_size=8, **fit),
+        model.fit(keras2.weighted(Batches(), weights), **fit),
+        model.fit(
+            keras2.weighted(iter([*Batches()] * 2), weights),
+            steps_per_epoch=2,
+            **fit,
+        ),
+    ]
+    first = kinds[0].history["loss"]
+    for each in kinds[1:]:
+        np.testing.assert_allclose(each.history["loss"], first, rtol=1e-5)
+    one_hot = X, np.eye(3)[classes], np.arange(16)
+    (found,) = keras2.weighted(iter([one_hot]), weights)
+    expected = np.arange(16) * np.where(classes == 1, 5.0, 1.0)
+    np.testing.assert_array_equal(found[2], expected)
+    assert keras2.weighted(X, None) is X
+
+
+def test_a_list_of_numbers_is_an_array():
+    assert keras2.as_array([[1, 2.0], [np.float32(3), True]]).shape == (2, 2)
+    arrays = [X, Y]
+    for given in (arrays, X, [], None, ["a"]):
+        assert keras2.as_array(given) is given
+
+
 def test_the_shape_of_an_input_is_its_own():
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
     functional = keras.Model(model.inputs, model.outputs)

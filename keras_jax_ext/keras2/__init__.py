@@ -112,6 +112,7 @@ from keras_jax_ext.keras2.results import (
 )
 from keras_jax_ext.keras2.states import stateful
 from keras_jax_ext.keras2.trainable import compile  # noqa: A004 (Keras's)
+from keras_jax_ext.keras2.weighing import as_array, weighted
 
 __all__ = [
     "ImageDataGenerator",
@@ -127,6 +128,7 @@ __all__ = [
     "adjust_contrast",
     "adjust_hue",
     "adjust_saturation",
+    "as_array",
     "as_list",
     "avg_pool2d",
     "band_part",
@@ -212,6 +214,7 @@ __all__ = [
     "update_add",
     "update_compiled_metrics",
     "update_sub",
+    "weighted",
     "weighted_cross_entropy_with_logits",
     "with_loss",
     "zero_fraction",

@@ -156,12 +156,13 @@ class Rewriter(cst.CSTTransformer):
                 f"`{name.rpartition('.')[2]}` of tf.data",
                 "write it with Grain",
             )
-        return updated
+        return self.files.asked(original, updated)
 
     def _method(self, original, updated):
         if not isinstance(updated.func, cst.Attribute):
-            return updated
+            return self.files.asked(original, updated)
         updated = compiling.rewrite(self.script, original, updated)
+        updated = self.files.asked(original, updated)
         done = self.files.rewrite(original, updated, None)
         done = done or self.freezing.rewrite(original, updated)
         done = done or compiled.call(self.script, original, updated)
