@@ -23,6 +23,7 @@ from keras_jax_ext.port.rules import (
     tensorflow,
     texts,
     training,
+    values,
     variables,
 )
 from keras_jax_ext.port.rules.tape import Tapes, built
@@ -140,6 +141,7 @@ class Rewriter(cst.CSTTransformer):
             updated = rates.asked(self.script, original, updated)
             return self._method(original, updated)
         updated = training.seeded(script, original, updated, name)
+        updated = values.rewrite(script, original, updated, name)
         for rule in (tensorflow.rewrite, operations.rewrite):
             done = rule(script, original, updated, name)
             if done is not None:

@@ -73,6 +73,14 @@ def class_of(script: Script, node: cst.BaseExpression) -> cst.ClassDef | None:
     return None
 
 
+def iterated(script: Script, made: cst.CSTNode | None) -> str:
+    """The text of what a loop goes through that gives a name its value."""
+    for each in script.names.up(made)[:4] if made is not None else ():
+        if isinstance(each, (cst.For, cst.CompFor)):
+            return script.code(each.iter)
+    return ""
+
+
 _BUILDS = r"\b{}(\(|\.(build|fit|predict|evaluate|train_on_batch|summary)\()"
 
 

@@ -3,11 +3,13 @@
 import re
 
 from keras_jax_ext.port.resolve import dotted, made_by
+from keras_jax_ext.port.rules.kinds import iterated
 from keras_jax_ext.port.script import Script
 
 import libcst as cst
 
 _SHAPES = ("input_shape", "output_shape")
+_LAYERS = re.compile(r"\.layers\b")
 _LAYER = re.compile(r"(\blayer|\.layers\[[^\]]+\]|get_layer\(.*\))$")
 
 
@@ -31,7 +33,7 @@ def _is_layer(script: Script, node: cst.BaseExpression) -> bool:
     """Whether an object is a layer, by its value or by its name."""
     if isinstance(node, cst.Name):
         for each in script.names.assignments(node):
-            if _is_of_layers(script, made_by(each)):
+            if _LAYERS.search(iterated(script, made_by(each))):
                 return True
             value = script.names.value(each)
             if isinstance(value, cst.Call):
@@ -41,11 +43,3 @@ def _is_layer(script: Script, node: cst.BaseExpression) -> bool:
                 if script.code(value.func).endswith(".get_layer"):
                     return True
     return bool(_LAYER.search(script.code(node)))
-
-
-def _is_of_layers(script: Script, made: cst.CSTNode | None) -> bool:
-    """Whether a name goes through the layers of a model."""
-    for each in script.names.up(made)[:4] if made is not None else ():
-        if isinstance(each, (cst.For, cst.CompFor)):
-            return bool(re.search(r"\.layers\b", script.code(each.iter)))
-    return False
