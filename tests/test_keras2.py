@@ -390,6 +390,21 @@ def test_stateful_layers_keep_their_states(again):
     np.testing.assert_allclose(np.concatenate(halves), expected, rtol=1e-5)
 
 
+def test_each_output_gets_all_metrics_of_a_flat_list():
+    x = keras.Input((3,))
+    outputs = [keras.layers.Dense(2, name=name)(x) for name in "ab"]
+    model = kje.Model(x, outputs)
+    given = ["mae", keras.metrics.MeanSquaredError(name="own")]
+    model.compile("sgd", "mse", metrics=keras2.metrics(given, model))
+    logs = model.evaluate(X, [Y, Y], verbose=0, return_dict=True)
+    assert {"a_mae", "a_own", "b_mae", "b_own"} < set(logs)
+    for name, output in zip("ab", model.predict(X, verbose=0), strict=True):
+        reference = np.mean((output - Y) ** 2)
+        np.testing.assert_allclose(logs[f"{name}_own"], reference, rtol=1e-5)
+    nested = [["mae"], ["mse"]]
+    assert keras2.metrics(nested, model) == nested
+
+
 def test_batches_are_weighed_by_class():
     class Batches(keras.utils.PyDataset):
         def __len__(self):

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 
-def metrics(given: Any) -> Any:
+def metrics(given: Any, model: keras.Model | None = None) -> Any:
     """Metrics of `compile` that get their labels as in Keras 2.
 
     Labels of shape `(n,)` beside outputs of shape `(n, 1)` came as `(n, 1)`.
@@ -27,11 +27,26 @@ def metrics(given: Any) -> Any:
     Args:
         given: What `compile` takes: names, functions and metrics, or any
             structure of them.
+        model: The model that is compiled. Of several outputs each gets all
+            of a flat list then, as in Keras 2. Defaults to `None`.
 
     Returns:
         The same structure; a metric of a class of the script is itself.
     """
-    return _each(given, keras.metrics.Metric, "update_state")
+    given = _each(given, keras.metrics.Metric, "update_state")
+    outputs = getattr(model, "outputs", None) or []
+    if len(outputs) < 2 or not isinstance(given, (list, tuple)):
+        return given
+    if any(isinstance(each, (list, tuple, dict)) for each in given):
+        return given
+    return [[_again(each) for each in given] for _ in outputs]
+
+
+def _again(metric):
+    """A metric counts for one output: another has one of its own."""
+    if isinstance(metric, keras.metrics.Metric):
+        return type(metric).from_config(metric.get_config())
+    return metric
 
 
 def losses(given: Any) -> Any:

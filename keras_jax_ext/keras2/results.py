@@ -66,7 +66,8 @@ def input_shape(layer: keras.layers.Layer) -> Any:
 
 
 def _ordered(model: keras.Model, logs: Mapping[str, Any]) -> list[str]:
-    outputs = list(getattr(model, "output_names", None) or [])
+    # Outputs of one layer have one name.
+    outputs = list(dict.fromkeys(getattr(model, "output_names", None) or []))
     if len(outputs) < 2:
         return list(logs)
     losses = ["loss", *(f"{name}_loss" for name in outputs)]

@@ -163,7 +163,8 @@ class Rewriter(cst.CSTTransformer):
     def _method(self, original, updated):
         if not isinstance(updated.func, cst.Attribute):
             return self.files.asked(original, updated)
-        updated = compiling.rewrite(self.script, original, updated)
+        several = self.results.several
+        updated = compiling.rewrite(self.script, original, updated, several)
         updated = self.files.asked(original, updated)
         done = self.files.rewrite(original, updated, None)
         done = done or self.freezing.rewrite(original, updated)

@@ -26,8 +26,17 @@ _HELPERS["loss"] = "losses"
 _FURTHER = ("jit_compile", "auto_scale_loss", "updates")
 
 
-def rewrite(script: Script, node: cst.Call, updated: cst.Call) -> cst.Call:
-    """A call of `compile` as Keras 3 takes it; others as they are."""
+def rewrite(
+    script: Script, node: cst.Call, updated: cst.Call, several: bool
+) -> cst.Call:
+    """A call of `compile` as Keras 3 takes it; others as they are.
+
+    Args:
+        script: The script.
+        node: The call.
+        updated: The call as it was rewritten so far.
+        several: Whether the model may have several outputs.
+    """
     func = node.func
     if (
         not isinstance(func, cst.Attribute)
@@ -54,10 +63,15 @@ def rewrite(script: Script, node: cst.Call, updated: cst.Call) -> cst.Call:
             new = keyword(_ORDER[place], new.value, new)
         name = new.keyword.value if new.keyword else ""
         helper = _HELPERS.get("loss" if _is_second(old, place) else name)
-        if helper and _has_own(script, old.value):
+        spread = several and helper == "metrics" and _is_flat(old.value)
+        if helper and (spread or _has_own(script, old.value)):
             target = script.target(f"keras_jax_ext.keras2.{helper}")
-            script.done(old.value, f"`{target}`: labels of their rank")
-            call = cst.Call(cst.parse_expression(target), [cst.Arg(new.value)])
+            said = "all for each output" if spread else "labels of their rank"
+            script.done(old.value, f"`{target}`: {said}")
+            call = cst.Call(
+                cst.parse_expression(target),
+                _helped(script, func.value, new.value, spread),
+            )
             new = new.with_changes(value=call)
         args.append(new)
     if all(a is b for a, b in zip(args, updated.args, strict=True)):
@@ -80,6 +94,23 @@ def _is_own(script: Script, owner: cst.BaseExpression) -> bool:
             for each in found.body.body
         )
     return not may_be_model(script, owner, by_name=False)
+
+
+def _helped(script, owner, value, spread) -> list[cst.Arg]:
+    """The arguments of the helper: the metrics, and their model."""
+    text = script.code(owner)
+    model = "self" if text.startswith("super(") else text
+    further = [cst.Arg(cst.parse_expression(model))] if spread else []
+    return tidy([cst.Arg(value), *further])
+
+
+def _is_flat(node: cst.BaseExpression) -> bool:
+    """Whether it may be a list for every output."""
+    if isinstance(node, cst.List):
+        nested = (cst.List, cst.Tuple, cst.Dict)
+        values = [each.value for each in node.elements]
+        return bool(values) and not any(isinstance(v, nested) for v in values)
+    return isinstance(node, (cst.Name, cst.Attribute))
 
 
 def _is_second(arg: cst.Arg, place: int) -> bool:

@@ -16,18 +16,18 @@ _MODELS = ("keras.Model", "keras.models.Model", "keras.engine.training.Model")
 
 
 class Results:
-    """Whether models of a script have several outputs."""
+    """The lists of a script, where models may have several outputs."""
 
     def __init__(self, script: Script) -> None:
         self._script = script
         finder = _Finder(script)
         script.module.visit(finder)
-        self._several = finder.found
+        self.several = finder.found
 
     def rewrite(self, node: cst.Call, updated: Any) -> cst.BaseExpression:
         """A call whose list Keras 3 has in another order."""
         if (
-            not self._several
+            not self.several
             or not isinstance(updated, cst.Call)
             or not isinstance(node.func, cst.Attribute)
             or any(a.star for a in node.args)
@@ -75,7 +75,8 @@ class _Finder(cst.CSTVisitor):
         args = list(node.args)
         func = node.func
         if isinstance(func, cst.Attribute) and func.attr.value == "compile":
-            self.found |= value_of(args, "weighted_metrics") is not None
+            weighed = value_of(args, "weighted_metrics")
+            self.found |= bool(getattr(weighed, "elements", weighed))
             for key in ("loss", "loss_weights"):
                 self.found |= _is_several(value_of(args, key))
         name = dotted(func) and self._script.names.quiet(func)
@@ -95,5 +96,6 @@ class _Finder(cst.CSTVisitor):
 def _is_several(node: cst.BaseExpression | None) -> bool:
     return (
         isinstance(node, (cst.List, cst.Tuple, cst.Dict, cst.ListComp))
-        and len(getattr(node, "elements", (1, 2))) > 1
+        # One that is empty here is filled later.
+        and len(getattr(node, "elements", ())) != 1
     )
