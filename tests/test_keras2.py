@@ -405,6 +405,21 @@ def test_each_output_gets_all_metrics_of_a_flat_list():
     assert keras2.metrics(nested, model) == nested
 
 
+def test_a_part_of_a_model_is_a_function():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    total = keras.ops.sum(model.layers[0].output, axis=1)
+    run = keras2.function([model.inputs[0]], [model.layers[0].output, total])
+    found, sums = run([X])
+    reference = model.predict(X, verbose=0)
+    np.testing.assert_allclose(found, reference, rtol=1e-5)
+    np.testing.assert_allclose(sums, reference.sum(1), rtol=1e-4, atol=1e-6)
+    found[0] = 0  # a copy, as before
+    alone = keras2.function(model.inputs[0], model.outputs[0])(X)
+    np.testing.assert_allclose(alone, reference, rtol=1e-5)
+    (single,) = keras2.function(model.inputs, model.outputs)([X])
+    np.testing.assert_allclose(single, reference, rtol=1e-5)
+
+
 def test_batches_are_weighed_by_class():
     class Batches(keras.utils.PyDataset):
         def __len__(self):
@@ -477,6 +492,22 @@ def test_a_dict_gives_the_one_output_its_labels():
     given = {"y": Y}, {"y": weights}
     named = model.evaluate(X, given[0], sample_weight=given[1], verbose=0)
     assert named == plain
+
+
+def test_a_dict_gives_each_output_its_weights():
+    x = keras.Input((3,))
+    outputs = [keras.layers.Dense(2, name=name)(x) for name in "ba"]
+    model = kje.Model(x, outputs)
+    model.compile("sgd", "mse")
+    weights = {"a": np.arange(16.0), "b": np.ones(16)}
+    found = model.evaluate(
+        X, {"a": Y, "b": Y}, sample_weight=weights, verbose=0
+    )
+    errors = [
+        np.mean(np.mean((output - Y) ** 2, axis=1) * weights[name])
+        for name, output in zip("ba", model.predict(X, verbose=0), strict=True)
+    ]
+    np.testing.assert_allclose(found, [sum(errors), *errors], rtol=1e-5)
 
 
 def test_a_schedule_may_return_a_tensor():

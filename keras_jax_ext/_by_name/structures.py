@@ -131,6 +131,23 @@ def alone(given: Any, y_pred: Any, names: Iterable[str] | None) -> Any:
     return given[names[0]] if names and list(given) == names else given
 
 
+def listed(given: Any, y_pred: Any, names: Iterable[str] | None) -> Any:
+    """What a dict gives each of several outputs, in their order.
+
+    Args:
+        given: Weights.
+        y_pred: Structure of outputs.
+        names: The names of the outputs, if there are any.
+    """
+    names = list(names or ())
+    several = isinstance(y_pred, (list, tuple)) and len(y_pred) == len(names)
+    if not several or not isinstance(given, Mapping):
+        return given
+    if not set(given) <= set(names):
+        return given
+    return [given.get(name) for name in names]
+
+
 def spread(weights: Any, values: Any, what: str) -> Any:
     """Repeat weights of shape `(batch, ...)` over the axes they lack.
 

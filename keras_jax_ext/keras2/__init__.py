@@ -98,6 +98,7 @@ from keras_jax_ext.keras2.labels import losses, metrics
 from keras_jax_ext.keras2.lambdas import Lambda, layer_seed
 from keras_jax_ext.keras2.models import (
     compiled_loss,
+    function,
     model_from_json,
     reset_states,
     stateful_step,
@@ -108,6 +109,7 @@ from keras_jax_ext.keras2.module import Module
 from keras_jax_ext.keras2.results import (
     as_list,
     input_shape,
+    layer_input,
     metrics_names,
 )
 from keras_jax_ext.keras2.states import stateful
@@ -155,6 +157,7 @@ __all__ = [
     "fill",
     "flip_left_right",
     "flip_up_down",
+    "function",
     "gather_nd",
     "global_norm",
     "grayscale_to_rgb",
@@ -163,6 +166,7 @@ __all__ = [
     "input_shape",
     "l2_loss",
     "l2_normalize",
+    "layer_input",
     "layer_seed",
     "losses",
     "make_sampling_table",

@@ -50,6 +50,20 @@ def as_list(model: keras.Model, logs: Any) -> Any:
     return values[0] if len(values) == 1 else values
 
 
+def layer_input(layer: keras.layers.Layer) -> Any:
+    """The tensor that a layer takes; of an input, itself.
+
+    Args:
+        layer: A layer of a functional or sequential model.
+
+    Returns:
+        Symbolic tensor, or a list of them for several inputs.
+    """
+    tensors = layer.input
+    nothing = isinstance(tensors, list) and not tensors
+    return layer.output if nothing else tensors
+
+
 def input_shape(layer: keras.layers.Layer) -> Any:
     """The shape of what a layer takes; of an input, its own.
 
@@ -59,10 +73,7 @@ def input_shape(layer: keras.layers.Layer) -> Any:
     Returns:
         Tuple of integers and `None`, or a list of them for several inputs.
     """
-    tensors = layer.input
-    if isinstance(tensors, list) and not tensors:
-        tensors = layer.output
-    return keras.tree.map_structure(lambda tensor: tensor.shape, tensors)
+    return keras.tree.map_structure(lambda x: x.shape, layer_input(layer))
 
 
 def _ordered(model: keras.Model, logs: Mapping[str, Any]) -> list[str]:

@@ -14,6 +14,7 @@ _LIKE_ONE = re.compile(
     r"\d*(\[.*\])?$"
 )
 _LOGS = re.compile(r"(\.history|\blogs)$")
+_READS = ("get", "setdefault")
 _ASKS = ("hasattr", "getattr", "setattr")
 
 
@@ -45,7 +46,7 @@ def asked(script: Script, node: cst.Call, updated: cst.Call) -> cst.Call:
 def _place(script: Script, node: cst.Call) -> int | None:
     """Which argument may be the name of a rate."""
     func = node.func
-    if isinstance(func, cst.Attribute) and func.attr.value == "get":
+    if isinstance(func, cst.Attribute) and func.attr.value in _READS:
         return 0 if _LOGS.search(script.code(func.value)) else None
     if not isinstance(func, cst.Name) or func.value not in _ASKS:
         return None

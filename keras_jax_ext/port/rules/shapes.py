@@ -1,4 +1,4 @@
-"""`layer.output_shape`, which is that of a tensor in Keras 3."""
+"""`layer.output_shape` and the like, which are of tensors in Keras 3."""
 
 import re
 
@@ -9,6 +9,8 @@ from keras_jax_ext.port.script import Script
 import libcst as cst
 
 _SHAPES = ("input_shape", "output_shape")
+_HELPERS = {"input": "layer_input", "input_shape": "input_shape"}
+_FIRST = re.compile(r"\.layers\[0\]$")
 _LAYERS = re.compile(r"\.layers\b")
 _LAYER = re.compile(r"(\blayer|\.layers\[[^\]]+\]|get_layer\(.*\))$")
 
@@ -16,17 +18,20 @@ _LAYER = re.compile(r"(\blayer|\.layers\[[^\]]+\]|get_layer\(.*\))$")
 def attribute(
     script: Script, node: cst.Attribute, updated: cst.Attribute
 ) -> cst.BaseExpression:
-    """The shape of a layer's inputs or outputs."""
-    if node.attr.value not in _SHAPES or not _is_layer(script, node.value):
+    """What the first layer takes, and the shapes of any."""
+    attr = node.attr.value
+    first = attr == "input" and _FIRST.search(script.code(node.value))
+    shape = attr in _SHAPES and _is_layer(script, node.value)
+    if not (first or shape):
         return updated
-    script.done(node, "the shape of its tensor")
-    tensor = node.attr.value.partition("_")[0]
     owner = script.code(updated.value)
-    if tensor == "input" and isinstance(node.value, cst.Name):
-        # The first layer of a model may be its input, which has none.
-        target = script.target("keras_jax_ext.keras2.input_shape")
-        return cst.parse_expression(f"{target}({owner})")
-    return cst.parse_expression(f"{owner}.{tensor}.shape")
+    if attr == "output_shape":
+        script.done(node, "the shape of its tensor")
+        return cst.parse_expression(f"{owner}.output.shape")
+    # The first layer of a model may be its input, which takes nothing.
+    target = script.target(f"keras_jax_ext.keras2.{_HELPERS[attr]}")
+    script.done(node, f"`{target}`")
+    return cst.parse_expression(f"{target}({owner})")
 
 
 def _is_layer(script: Script, node: cst.BaseExpression) -> bool:
