@@ -179,8 +179,8 @@ class Rewriter(cst.CSTTransformer):
             )
         if method in ("assign", "assign_add", "assign_sub"):
             return variables.assign(self.script, original, updated)
-        done = methods.rewrite(self.script, original, updated)
-        return self.results.rewrite(original, done)
+        method_now = methods.rewrite(self.script, original, updated)
+        return self.results.rewrite(original, method_now)
 
     def _has_datasets(self) -> bool:
         return "tf.data" in self.script.module.code
@@ -304,7 +304,7 @@ class Rewriter(cst.CSTTransformer):
         body: list[Any] = []
         for old, new in zip(original.body, updated.body, strict=False):
             text = self._input_before(old)
-            line = text and cst.parse_statement(text)
+            line: Any = text and cst.parse_statement(text)
             if line and len(original.body) == 1:
                 line = line.with_changes(leading_lines=updated.leading_lines)
                 rest = updated.with_changes(leading_lines=[])

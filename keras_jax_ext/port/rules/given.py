@@ -70,16 +70,17 @@ def _values(script: Script, node: cst.BaseExpression) -> list[Any]:
 
 def _in_tuple(script: Script, made: Any) -> Any:
     """The value of `a` in `a, b = [], []`."""
-    element = script.names.parents.get(made)
-    target = script.names.parents.get(element)
-    place = script.names.parents.get(target)
-    if not isinstance(place, cst.AssignTarget):
+    parents: Any = script.names.parents
+    element = parents.get(made)
+    target = parents.get(element)
+    assign = parents.get(parents.get(target))
+    if not (isinstance(target, cst.Tuple) and isinstance(assign, cst.Assign)):
         return None
-    value = getattr(script.names.parents[place], "value", None)
-    if not isinstance(target, cst.Tuple) or not isinstance(value, cst.Tuple):
-        return None
-    of = dict(zip(target.elements, value.elements, strict=False))
-    return of[element].value if element in of else None
+    values = getattr(assign.value, "elements", ())
+    for name, value in zip(target.elements, values, strict=False):
+        if name is element:
+            return value.value
+    return None
 
 
 def _may_be_list(value: Any) -> bool:

@@ -72,8 +72,8 @@ def is_optimizer(script: Script, node: cst.BaseExpression) -> bool:
     if isinstance(node, cst.Name):
         for each in script.names.assignments(node):
             value = script.names.value(each)
-            name = isinstance(value, cst.Call) and dotted(value.func)
-            name = name and script.names.quiet(value.func)
+            func = value.func if isinstance(value, cst.Call) else None
+            name = func and dotted(func) and script.names.quiet(func)
             if (name or "").startswith("keras.optimizers."):
                 return True
     return bool(_LIKE_ONE.search(script.code(node)))

@@ -56,7 +56,7 @@ def _may_be_function(script, node, parent) -> bool:
     if isinstance(parent, cst.Arg):
         call = script.names.parents.get(parent)
         name = dotted(call.func) and script.names.quiet(call.func)
-        return bool(name) and name.startswith("keras.")
+        return (name or "").startswith("keras.")
     if isinstance(parent, cst.DictElement) and parent.value is not node:
         return False
     return isinstance(parent, _PLACES)
