@@ -146,6 +146,14 @@ class Files:
                 "call it once with a batch before",
             )
             return updated
+        written = self._script.code(path) in self.weights
+        if loads and written and value_of(args, "by_name") is not None:
+            self._script.todo(
+                node,
+                "`by_name=` reads files of Keras 2, and this one is written",
+                "give layers of the same name their weights by `set_weights`",
+            )
+            return updated
         if end is not None and end.endswith(_WEIGHTS):
             return updated.with_changes(args=tidy(args))
         if loads and self._script.code(path) not in self.weights:
