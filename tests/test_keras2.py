@@ -400,11 +400,171 @@ def test_labels_of_the_rank_of_the_outputs_stay():
     assert found(np.ones(4), np.ones((4, 2))) == ((4, 1), (4, 2))
 
 
+def test_own_losses_get_labels_of_two_axes():
+    def error(y_true, y_pred):
+        return keras.ops.mean(keras.ops.square(y_true - y_pred), axis=-1)
+
+    class Error(keras.losses.Loss):
+        def call(self, y_true, y_pred):
+            return error(y_true, y_pred)
+
+    model = kje.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    reference = np.mean((Y[:, :1] - np.asarray(model(X))) ** 2)
+    for loss in (error, Error(), [error]):
+        model.compile("sgd", keras2.losses(loss))
+        found = model.evaluate(X, Y[:, 0], verbose=0)
+        np.testing.assert_allclose(found, reference, rtol=1e-5)
+
+
 def test_metrics_of_keras_and_names_stay():
     auc = keras.metrics.AUC()
     given = {"a": [auc, "mae", keras.metrics.mean_absolute_error], "b": None}
     assert keras2.metrics(given) == given
     assert "update_state" not in vars(auc)
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_stateful_layers_keep_their_states(again):
+    x = np.arange(24, dtype="float32").reshape(2, 12, 1) / 24
+    layer = keras.layers.SimpleRNN(2, return_sequences=True)
+    whole = keras.Sequential([keras.Input((12, 1)), layer])
+    config = layer.get_config() | {"stateful": True}
+    layer = keras.layers.SimpleRNN.from_config(config)
+    inputs = keras.Input((3, 1), batch_size=2)
+    if again:  # of layers that are built
+        model = keras2.stateful(kje.Sequential([inputs, layer]))
+    else:
+        model = kje.Sequential([inputs, keras2.stateful(layer)])
+    model.set_weights(whole.get_weights())
+    parts = np.concatenate(np.split(x, 4, axis=1))
+    expected = np.concatenate(np.split(whole.predict(x, verbose=0), 4, axis=1))
+    for _ in range(2):
+        found = model.predict(parts, batch_size=2, verbose=0)
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+        keras2.reset_states(model)
+    half = parts[:4], parts[4:]
+    halves = [model.predict(x, batch_size=2, verbose=0) for x in half]
+    np.testing.assert_allclose(np.concatenate(halves), expected, rtol=1e-5)
+
+
+def test_each_output_gets_all_metrics_of_a_flat_list():
+    x = keras.Input((3,))
+    outputs = [keras.layers.Dense(2, name=name)(x) for name in "ab"]
+    model = kje.Model(x, outputs)
+    given = ["mae", keras.metrics.MeanSquaredError(name="own")]
+    model.compile("sgd", "mse", metrics=keras2.metrics(given, model))
+    logs = model.evaluate(X, [Y, Y], verbose=0, return_dict=True)
+    assert {"a_mae", "a_own", "b_mae", "b_own"} < set(logs)
+    for name, output in zip("ab", model.predict(X, verbose=0), strict=True):
+        reference = np.mean((output - Y) ** 2)
+        np.testing.assert_allclose(logs[f"{name}_own"], reference, rtol=1e-5)
+    nested = [["mae"], ["mse"]]
+    assert keras2.metrics(nested, model) == nested
+
+
+def test_a_part_of_a_model_is_a_function():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    total = keras.ops.sum(model.layers[0].output, axis=1)
+    run = keras2.function([model.inputs[0]], [model.layers[0].output, total])
+    found, sums = run([X])
+    reference = model.predict(X, verbose=0)
+    np.testing.assert_allclose(found, reference, rtol=1e-5)
+    np.testing.assert_allclose(sums, reference.sum(1), rtol=1e-4, atol=1e-6)
+    found[0] = 0  # a copy, as before
+    alone = keras2.function(model.inputs[0], model.outputs[0])(X)
+    np.testing.assert_allclose(alone, reference, rtol=1e-5)
+    (single,) = keras2.function(model.inputs, model.outputs)([X])
+    np.testing.assert_allclose(single, reference, rtol=1e-5)
+
+
+def test_batches_are_weighed_by_class():
+    class Batches(keras.utils.PyDataset):
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            part = slice(8 * index, 8 * index + 8)
+            return X[part], classes[part]
+
+    classes = np.arange(16) % 3
+    weights = {0: 1.0, 1: 5.0}
+    model = kje.Sequential([keras.Input((3,)), keras.layers.Dense(3)])
+    model.compile(keras.optimizers.SGD(0.0), "sparse_categorical_crossentropy")
+    fit = {"epochs": 2, "verbose": 0, "shuffle": False}
+    kinds = [
+        model.fit(X, classes, class_weight=weights, batch_size=8, **fit),
+        model.fit(keras2.weighted(Batches(), weights), **fit),
+        model.fit(
+            keras2.weighted(iter([*Batches()] * 2), weights),
+            steps_per_epoch=2,
+            **fit,
+        ),
+    ]
+    first = kinds[0].history["loss"]
+    for each in kinds[1:]:
+        np.testing.assert_allclose(each.history["loss"], first, rtol=1e-5)
+    one_hot = X, np.eye(3)[classes], np.arange(16)
+    (found,) = keras2.weighted(iter([one_hot]), weights)
+    expected = np.arange(16) * np.where(classes == 1, 5.0, 1.0)
+    np.testing.assert_array_equal(found[2], expected)
+    assert keras2.weighted(X, None) is X
+
+
+def test_a_list_of_numbers_is_an_array():
+    assert keras2.as_array([[1, 2.0], [np.float32(3), True]]).shape == (2, 2)
+    arrays = [X, Y]
+    for given in (arrays, X, [], None, ["a"]):
+        assert keras2.as_array(given) is given
+
+
+def test_the_shape_of_an_input_is_its_own():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    functional = keras.Model(model.inputs, model.outputs)
+    assert [keras2.input_shape(each) for each in functional.layers] == [
+        (None, 3)
+    ] * 2
+
+
+def test_lists_are_in_the_order_of_the_outputs():
+    x = keras.Input((3,))
+    layers = [keras.layers.Dense(2, name=n) for n in ("b", "a", "a_b")]
+    model = kje.Model(x, [layer(x) for layer in layers])
+    given = {"a_b": ["mse"], "a": ["mse", "mae"], "b": ["mse", "mae"]}
+    model.compile("sgd", "mse", metrics=given)
+    logs = model.evaluate(X, [Y] * 3, verbose=0, return_dict=True)
+    names = "loss b_loss a_loss a_b_loss b_mse b_mae a_mse a_mae a_b_mse"
+    assert keras2.metrics_names(model) == names.split()
+    expected = [logs[name] for name in names.split()]
+    assert keras2.as_list(model, logs) == expected
+    model.compile("sgd", "mse")
+    assert keras2.as_list(model, {"loss": 3.0}) == 3.0
+
+
+def test_a_dict_gives_the_one_output_its_labels():
+    x = keras.Input((3,), name="x")
+    model = kje.Model(x, keras.layers.Dense(2, name="y")(x))
+    model.compile("sgd", {"y": "mse"}, metrics={"y": ["mse"]})
+    weights = np.arange(16.0)
+    plain = model.evaluate(X, Y, sample_weight=weights, verbose=0)
+    given = {"y": Y}, {"y": weights}
+    named = model.evaluate(X, given[0], sample_weight=given[1], verbose=0)
+    assert named == plain
+
+
+def test_a_dict_gives_each_output_its_weights():
+    x = keras.Input((3,))
+    outputs = [keras.layers.Dense(2, name=name)(x) for name in "ba"]
+    model = kje.Model(x, outputs)
+    model.compile("sgd", "mse")
+    weights = {"a": np.arange(16.0), "b": np.ones(16)}
+    found = model.evaluate(
+        X, {"a": Y, "b": Y}, sample_weight=weights, verbose=0
+    )
+    errors = [
+        np.mean(np.mean((output - Y) ** 2, axis=1) * weights[name])
+        for name, output in zip("ba", model.predict(X, verbose=0), strict=True)
+    ]
+    np.testing.assert_allclose(found, [sum(errors), *errors], rtol=1e-5)
 
 
 def test_a_schedule_may_return_a_tensor():

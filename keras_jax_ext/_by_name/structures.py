@@ -1,7 +1,7 @@
 """Parts of a structure, by key, index, field name or a path of them."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -115,6 +115,37 @@ def count_rows(given: Mapping[str, Any]) -> int:
             if getattr(leaf, "shape", None):
                 return leaf.shape[0]
     return 1
+
+
+def alone(given: Any, y_pred: Any, names: Iterable[str] | None) -> Any:
+    """What a dict gives the one output: `{"out": y}` is `y`.
+
+    Args:
+        given: Labels or weights.
+        y_pred: Structure of outputs.
+        names: The names of the outputs, if there are any.
+    """
+    if keras.tree.is_nested(y_pred) or not isinstance(given, Mapping):
+        return given
+    names = list(names or ())
+    return given[names[0]] if names and list(given) == names else given
+
+
+def listed(given: Any, y_pred: Any, names: Iterable[str] | None) -> Any:
+    """What a dict gives each of several outputs, in their order.
+
+    Args:
+        given: Weights.
+        y_pred: Structure of outputs.
+        names: The names of the outputs, if there are any.
+    """
+    names = list(names or ())
+    several = isinstance(y_pred, (list, tuple)) and len(y_pred) == len(names)
+    if not several or not isinstance(given, Mapping):
+        return given
+    if not set(given) <= set(names):
+        return given
+    return [given.get(name) for name in names]
 
 
 def spread(weights: Any, values: Any, what: str) -> Any:

@@ -74,6 +74,7 @@ from keras_jax_ext._keras.optimizing import (
     Several as Several,
     UpdatesAtOnce as UpdatesAtOnce,
 )
+from keras_jax_ext._keras.recurring import carry_states as carry_states
 from keras_jax_ext._keras.saving import (
     custom_objects as custom_objects,
     entry_of as entry_of,

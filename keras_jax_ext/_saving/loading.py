@@ -66,6 +66,11 @@ def load_model(
             )
         if file is not None:
             custom_objects = {**_short_names(), **(custom_objects or {})}
+            model = keras.models.load_model(
+                filepath, custom_objects, compile, safe_mode
+            )
+            _restore_optimizer(model, file)
+            return model
     config = _config_of_archive(filepath)
     if config is not None:
         return _telling(
@@ -116,6 +121,25 @@ def _short_names():
         for name in _ALIASES
         for spelt in (name, name.upper())
     }
+
+
+def _restore_optimizer(model, file):
+    """Build an optimizer for the variables, and give it its state.
+
+    Keras builds that of an `.h5` file for no variables: `fit` raises.
+    """
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is None or not model.built:
+        return
+    fresh = type(optimizer).from_config(optimizer.get_config())
+    fresh.build(model.trainable_variables)
+    if len(optimizer.variables) >= len(fresh.variables):
+        return
+    group = stored.group_of(file, "optimizer_weights")
+    state = stored.arrays(group) if group is not None else []
+    if len(state) == len(fresh.variables):  # else it has not trained
+        fresh.set_weights([each.array for each in state])
+    model.optimizer = fresh
 
 
 def _is_old(version: Any) -> bool:

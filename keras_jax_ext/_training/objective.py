@@ -243,11 +243,16 @@ class Objective:
             value = value * self._stock_weight
         return value, parts
 
-    def _stock_loss(self, *data):
+    def _stock_loss(self, y, y_pred, sample_weight):
+        names = getattr(self.model, "output_names", None)
+        y = structures.alone(y, y_pred, names)
+        # Keras follows the outputs into weights, and a dict has no first.
+        weights = structures.alone(sample_weight, y_pred, names)
+        weights = structures.listed(weights, y_pred, names)
         try:
-            return self.stock(*data)
+            return self.stock(y, y_pred, weights)
         except (ValueError, KeyError, TypeError) as error:
-            self.explain("loss", data[1], error)
+            self.explain("loss", y_pred, error)
             raise
 
     def _build(self, parts, given):

@@ -94,10 +94,11 @@ from keras_jax_ext.keras2.images import (
     total_variation,
     transpose_images,
 )
-from keras_jax_ext.keras2.labels import metrics
+from keras_jax_ext.keras2.labels import losses, metrics
 from keras_jax_ext.keras2.lambdas import Lambda, layer_seed
 from keras_jax_ext.keras2.models import (
     compiled_loss,
+    function,
     model_from_json,
     reset_states,
     stateful_step,
@@ -105,7 +106,15 @@ from keras_jax_ext.keras2.models import (
     with_loss,
 )
 from keras_jax_ext.keras2.module import Module
+from keras_jax_ext.keras2.results import (
+    as_list,
+    input_shape,
+    layer_input,
+    metrics_names,
+)
+from keras_jax_ext.keras2.states import stateful
 from keras_jax_ext.keras2.trainable import compile  # noqa: A004 (Keras's)
+from keras_jax_ext.keras2.weighing import as_array, weighted
 
 __all__ = [
     "ImageDataGenerator",
@@ -121,6 +130,8 @@ __all__ = [
     "adjust_contrast",
     "adjust_hue",
     "adjust_saturation",
+    "as_array",
+    "as_list",
     "avg_pool2d",
     "band_part",
     "batch_dot",
@@ -146,18 +157,23 @@ __all__ = [
     "fill",
     "flip_left_right",
     "flip_up_down",
+    "function",
     "gather_nd",
     "global_norm",
     "grayscale_to_rgb",
     "hard_sigmoid",
     "hashing_trick",
+    "input_shape",
     "l2_loss",
     "l2_normalize",
+    "layer_input",
     "layer_seed",
+    "losses",
     "make_sampling_table",
     "matrix_transpose",
     "max_pool2d",
     "metrics",
+    "metrics_names",
     "model_from_json",
     "multiply_no_nan",
     "normalize_and_norm",
@@ -189,6 +205,7 @@ __all__ = [
     "space_to_depth",
     "split",
     "squared_difference",
+    "stateful",
     "stateful_step",
     "text_to_word_sequence",
     "to_numpy",
@@ -201,6 +218,7 @@ __all__ = [
     "update_add",
     "update_compiled_metrics",
     "update_sub",
+    "weighted",
     "weighted_cross_entropy_with_logits",
     "with_loss",
     "zero_fraction",

@@ -516,7 +516,8 @@ def to_numpy(x: Any) -> Any:
 
 def _read(leaf):
     leaf = leaf.value if isinstance(leaf, keras.Variable) else leaf
-    return np.asarray(known(leaf))[()] if isinstance(leaf, jax.Array) else leaf
+    # A copy, which scripts write to.
+    return np.array(known(leaf))[()] if isinstance(leaf, jax.Array) else leaf
 
 
 def add_n(inputs: Sequence[Any]) -> Any:
@@ -875,6 +876,7 @@ def repeat_vector(x: Any, n: int) -> Any:
     return keras.ops.repeat(x[:, None], n, axis=1)
 
 
+@keras.saving.register_keras_serializable("keras_jax_ext")
 def hard_sigmoid(x: Any) -> Any:
     """Keras 2's: `0.2 * x + 0.5`, between 0 and 1.
 

@@ -1,4 +1,4 @@
-"""Metrics of a script's own, which Keras 2 gave labels of the outputs' rank."""
+"""Functions of a script's own, which Keras 2 gave labels of two axes."""
 
 import functools
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 
-def metrics(given: Any) -> Any:
+def metrics(given: Any, model: keras.Model | None = None) -> Any:
     """Metrics of `compile` that get their labels as in Keras 2.
 
     Labels of shape `(n,)` beside outputs of shape `(n, 1)` came as `(n, 1)`.
@@ -27,17 +27,61 @@ def metrics(given: Any) -> Any:
     Args:
         given: What `compile` takes: names, functions and metrics, or any
             structure of them.
+        model: The model that is compiled. Of several outputs each gets all
+            of a flat list then, as in Keras 2. Defaults to `None`.
 
     Returns:
         The same structure; a metric of a class of the script is itself.
     """
+    given = _each(given, keras.metrics.Metric, "update_state")
+    outputs = getattr(model, "outputs", None) or []
+    if len(outputs) < 2 or not isinstance(given, (list, tuple)):
+        return given
+    if any(isinstance(each, (list, tuple, dict)) for each in given):
+        return given
+    return [[_again(each) for each in given] for _ in outputs]
+
+
+def _again(metric):
+    """A metric counts for one output: another has one of its own."""
+    if isinstance(metric, keras.metrics.Metric):
+        return type(metric).from_config(metric.get_config())
+    return metric
+
+
+def losses(given: Any) -> Any:
+    """Losses of `compile` that get their labels as in Keras 2.
+
+    Labels of shape `(n,)` beside outputs of shape `(n, k)` came as `(n, 1)`.
+
+    Example:
+
+    ```python
+    def loss(y_true, y_pred):
+        chosen = keras.ops.cast(y_true[:, 0], "int32")
+        return keras.ops.sparse_categorical_crossentropy(chosen, y_pred)
+
+    kje.keras2.losses(loss)(np.zeros(4), np.ones((4, 3)) / 3).shape  # (4,)
+    ```
+
+    Args:
+        given: What `compile` takes: a name, a function, a loss, or any
+            structure of them.
+
+    Returns:
+        The same structure; a loss of a class of the script is itself.
+    """
+    return _each(given, keras.losses.Loss, "call")
+
+
+def _each(given, kind, method):
     if isinstance(given, dict):
-        return {name: metrics(each) for name, each in given.items()}
+        return {n: _each(each, kind, method) for n, each in given.items()}
     if isinstance(given, (list, tuple)):
-        return [metrics(each) for each in given]
-    if isinstance(given, keras.metrics.Metric):
+        return [_each(each, kind, method) for each in given]
+    if isinstance(given, kind):
         if not _is_keras(type(given)):
-            vars(given)["update_state"] = _expanding(given.update_state)
+            vars(given)[method] = _expanding(getattr(given, method))
         return given
     if callable(given) and not isinstance(given, type) and not _is_keras(given):
         return _expanding(given)

@@ -8,7 +8,9 @@ from typing import Any
 from keras_jax_ext import models
 
 import jax
+import jax.numpy as jnp
 import keras
+import numpy as np
 
 
 def stateful_step(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -149,6 +151,36 @@ def update_compiled_metrics(
         sample_weight: Weights. Defaults to `None`.
     """
     model.compute_metrics(None, y, y_pred, sample_weight)
+
+
+def function(inputs: Any, outputs: Any) -> Callable[[Any], Any]:
+    """A part of a functional model as a function of arrays, as `K.function`.
+
+    Example:
+
+    ```python
+    model = kje.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    run = kje.keras2.function([model.inputs[0]], [model.layers[-1].output])
+    (hidden,) = run([np.ones((4, 3))])
+    hidden.shape  # (4, 2)
+    ```
+
+    Args:
+        inputs: List of tensors that layers take.
+        outputs: List of tensors computed of them, or one.
+
+    Returns:
+        A function of a list of arrays, which returns NumPy arrays.
+    """
+    part = keras.Model(inputs, outputs)
+
+    def run(arrays: Any) -> Any:
+        found = part(keras.tree.map_structure(jnp.asarray, arrays))
+        found = keras.tree.map_structure(np.array, found)
+        single = isinstance(outputs, (list, tuple)) and len(outputs) == 1
+        return [found] if single and not isinstance(found, list) else found
+
+    return run
 
 
 def reset_states(owner: Any) -> None:

@@ -1,6 +1,5 @@
 """Every rule, in one pass over the code from its leaves upward."""
 
-import re
 from typing import Any
 
 from keras_jax_ext.port.blocks import removed, tidied
@@ -15,20 +14,22 @@ from keras_jax_ext.port.rules import (
     methods,
     names,
     operations,
+    rates,
+    results,
     saving,
     setup,
+    shapes,
+    states,
     tensorflow,
+    texts,
     training,
+    values,
     variables,
 )
 from keras_jax_ext.port.rules.tape import Tapes, built
 from keras_jax_ext.port.script import Script
 
 import libcst as cst
-
-_NAMES = "metrics_names: those of compile are one name, compile_metrics"
-_SHAPES = ("input_shape", "output_shape")
-_OF_LAYER = re.compile(r"(\blayer|\.layers\[[^\]]+\]|get_layer\(.*\))$")
 
 
 class Rewriter(cst.CSTTransformer):
@@ -38,6 +39,7 @@ class Rewriter(cst.CSTTransformer):
         self.script = script
         self.tapes = Tapes(script)
         self.files = saving.Files(script)
+        self.results = results.Results(script)
         self.freezing = freezing.Freezing(script)
         self._dropped: set[cst.CSTNode] = set()
 
@@ -71,21 +73,10 @@ class Rewriter(cst.CSTTransformer):
         return names.rewrite(self.script, original)
 
     def _plain_attribute(self, original, updated):
-        if original.attr.value == "lr" and self.script.code(
-            original.value
-        ).endswith("optimizer"):
-            self.script.done(original, "`learning_rate`")
-            return updated.with_changes(attr=cst.Name("learning_rate"))
+        updated = rates.attribute(self.script, original, updated)
         if original.attr.value == "metrics_names":
-            self.script.differs(original, _NAMES)
-        owner = self.script.code(original.value)
-        if original.attr.value in _SHAPES and _OF_LAYER.search(owner):
-            self.script.done(original, "the shape of its tensor")
-            tensor = original.attr.value.partition("_")[0]
-            return cst.parse_expression(
-                f"{self.script.code(updated.value)}.{tensor}.shape"
-            )
-        return updated
+            return results.names(self.script, original, updated)
+        return shapes.attribute(self.script, original, updated)
 
     def leave_Name(self, original: Any, updated: Any) -> Any:
         if original in self.script.claimed or self._is_no_value(original):
@@ -147,8 +138,10 @@ class Rewriter(cst.CSTTransformer):
         name = dotted(original.func) and script.names.quiet(original.func)
         if not name:
             updated = calling.by_name(self.script, original, updated)
+            updated = rates.asked(self.script, original, updated)
             return self._method(original, updated)
         updated = training.seeded(script, original, updated, name)
+        updated = values.rewrite(script, original, updated, name)
         for rule in (tensorflow.rewrite, operations.rewrite):
             done = rule(script, original, updated, name)
             if done is not None:
@@ -156,7 +149,8 @@ class Rewriter(cst.CSTTransformer):
         if name.split(".")[0] == "keras":
             updated = arguments.rewrite(script, original, updated, name)
             if isinstance(updated, cst.Call):
-                return self.files.rewrite(original, updated, name) or updated
+                done = self.files.rewrite(original, updated, name) or updated
+                return states.rewrite(script, original, done, name)
         begins = name.startswith(tensorflow.DATASET + ".")
         if begins and not tensorflow.is_dataset(name):
             script.todo(
@@ -164,12 +158,14 @@ class Rewriter(cst.CSTTransformer):
                 f"`{name.rpartition('.')[2]}` of tf.data",
                 "write it with Grain",
             )
-        return updated
+        return self.files.asked(original, updated)
 
     def _method(self, original, updated):
         if not isinstance(updated.func, cst.Attribute):
-            return updated
-        updated = compiling.rewrite(self.script, original, updated)
+            return self.files.asked(original, updated)
+        several = self.results.several
+        updated = compiling.rewrite(self.script, original, updated, several)
+        updated = self.files.asked(original, updated)
         done = self.files.rewrite(original, updated, None)
         done = done or self.freezing.rewrite(original, updated)
         done = done or compiled.call(self.script, original, updated)
@@ -183,21 +179,17 @@ class Rewriter(cst.CSTTransformer):
             )
         if method in ("assign", "assign_add", "assign_sub"):
             return variables.assign(self.script, original, updated)
-        return methods.rewrite(self.script, original, updated)
+        method_now = methods.rewrite(self.script, original, updated)
+        return self.results.rewrite(original, method_now)
 
     def _has_datasets(self) -> bool:
         return "tf.data" in self.script.module.code
 
     def leave_Subscript(self, original: Any, updated: Any) -> Any:
-        """`history.history["lr"]` has another name."""
-        if re.search(r"\.history$", self.script.code(original.value)) and (
-            self.script.code(original.slice[0]) in ('"lr"', "'lr'")
-        ):
-            self.script.done(original, "`learning_rate`")
-            return cst.parse_expression(
-                f'{self.script.code(updated.value)}["learning_rate"]'
-            )
-        return updated
+        return rates.entry(self.script, original, updated)
+
+    def leave_SimpleString(self, original: Any, updated: Any) -> Any:
+        return texts.rewrite(self.script, original, updated)
 
     def leave_DictComp(self, original: Any, updated: Any) -> Any:
         return compiled.logs(self.script, original, updated)
@@ -309,21 +301,24 @@ class Rewriter(cst.CSTTransformer):
 
     def _with_input(self, original, updated):
         """`model.add(Input)` before the layer that asked for its shape."""
-        body = original.body[0]
-        if not (
-            isinstance(body, cst.Expr) and isinstance(body.value, cst.Call)
-        ):
-            return updated
-        call = body.value
-        text = self.script.inputs.get(call.args[0].value) if call.args else None
-        if text is None:
-            return updated
-        owner = self.script.code(call.func)
-        line = cst.parse_statement(f"{owner}({text})")
-        line = line.with_changes(leading_lines=updated.leading_lines)
-        return cst.FlattenSentinel(
-            [line, updated.with_changes(leading_lines=[])]
-        )
+        body: list[Any] = []
+        for old, new in zip(original.body, updated.body, strict=False):
+            text = self._input_before(old)
+            line: Any = text and cst.parse_statement(text)
+            if line and len(original.body) == 1:
+                line = line.with_changes(leading_lines=updated.leading_lines)
+                rest = updated.with_changes(leading_lines=[])
+                return cst.FlattenSentinel([line, rest])
+            body += [*line.body, new] if line else [new]
+        return updated.with_changes(body=body)
+
+    def _input_before(self, statement) -> str | None:
+        """The text of `model.add(Input)`, where a layer needs one."""
+        call = getattr(statement, "value", None)
+        if not (isinstance(call, cst.Call) and call.args):
+            return None
+        text = self.script.inputs.get(call.args[0].value)
+        return text and f"{self.script.code(call.func)}({text})"
 
     def leave_List(self, original: Any, updated: Any) -> Any:
         elements = []

@@ -165,6 +165,22 @@ def test_an_h5_file_of_keras_3_is_loaded_by_short_names(loss, tmp_path):
     assert kje.models.load_model(tmp_path / "a.h5", compile=False).loss is None
 
 
+@pytest.mark.parametrize("epochs", [0, 2])
+def test_training_goes_on_from_an_h5_file_of_keras_3(epochs, tmp_path):
+    x, y = np.ones((4, 2), "float32"), np.ones((4, 1), "float32")
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.Adam(0.1), "mean_squared_error")
+    fit = {"verbose": 0, "shuffle": False}
+    if epochs:
+        model.fit(x, y, epochs=epochs, **fit)
+    model.save(tmp_path / "model.h5")
+    loaded = kje.models.load_model(tmp_path / "model.h5")
+    for each in (model, loaded):
+        each.fit(x, y, epochs=2, **fit)
+    for a, b in zip(model.get_weights(), loaded.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
 def test_a_function_of_the_users_has_its_short_name(tmp_path):
     def mse(y_true, y_pred):
         return keras.ops.mean(0.0 * y_pred + 7.0)

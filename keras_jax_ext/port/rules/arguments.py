@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from keras_jax_ext.port import exports
 from keras_jax_ext.port.resolve import made_by
-from keras_jax_ext.port.rules import names, schedules
+from keras_jax_ext.port.rules import defaults, names, schedules
 from keras_jax_ext.port.rules.lookup import find
 from keras_jax_ext.port.rules.operations import keyword, tidy
 from keras_jax_ext.port.script import Script
@@ -33,6 +33,7 @@ def rewrite(
         args = _layer(script, node, args, found.name)
     if not _known(script, node, args, found.name):
         return updated
+    args = defaults.written(script, node, args, found.name)
     if found.name == "keras.layers.Lambda" and _draws(script, node):
         script.done(node, "`kje.keras2.Lambda`: it draws random numbers")
         target = script.target("keras_jax_ext.keras2.Lambda")

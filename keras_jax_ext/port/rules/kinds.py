@@ -73,6 +73,14 @@ def class_of(script: Script, node: cst.BaseExpression) -> cst.ClassDef | None:
     return None
 
 
+def iterated(script: Script, made: cst.CSTNode | None) -> str:
+    """The text of what a loop goes through that gives a name its value."""
+    for each in script.names.up(made)[:4] if made is not None else ():
+        if isinstance(each, (cst.For, cst.CompFor)):
+            return script.code(each.iter)
+    return ""
+
+
 _BUILDS = r"\b{}(\(|\.(build|fit|predict|evaluate|train_on_batch|summary)\()"
 
 
@@ -97,16 +105,18 @@ def is_unbuilt(script: Script, node: cst.Call) -> bool:
     return not any(uses.search(line) for line in between)
 
 
-def may_be_model(script: Script, node: cst.BaseExpression) -> bool:
+def may_be_model(
+    script: Script, node: cst.BaseExpression, by_name: bool = True
+) -> bool:
     """Whether an object is a model, by its value or by its name."""
     if isinstance(node, cst.Name):
         for each in script.names.assignments(node):
             value = script.names.value(each)
             if isinstance(value, cst.Call) and _makes_model(script, value):
                 return True
-        return bool(_LIKE_A_MODEL.search(node.value))
+        return by_name and bool(_LIKE_A_MODEL.search(node.value))
     if isinstance(node, cst.Attribute):
-        return bool(_LIKE_A_MODEL.search(node.attr.value))
+        return by_name and bool(_LIKE_A_MODEL.search(node.attr.value))
     return isinstance(node, cst.Call) and _makes_model(script, node)
 
 

@@ -1,5 +1,6 @@
 """Methods that changed, of whatever object: `model.fit_generator`."""
 
+from keras_jax_ext.port.rules import given
 from keras_jax_ext.port.rules.kinds import base_kind, may_be_model
 from keras_jax_ext.port.rules.operations import keyword, tidy
 from keras_jax_ext.port.script import Script
@@ -41,8 +42,7 @@ def rewrite(
     if method in _LEFT and script.of_tensorflow:
         script.todo(node, f"arrays of JAX have no `{method}`", _LEFT[method])
         return updated
-    if method in _TAKES_ARRAYS:
-        updated = _of_arrays(script, node, updated)
+    updated = given.rewrite(script, node, updated, method)
     if method in METHODS or method in METHOD_NAMES:
         return _renamed(script, node, updated, method)
     return updated
@@ -50,44 +50,6 @@ def rewrite(
 
 # Scalars are numbers, and tensors within `value_and_grad` are read, too.
 TO_NUMPY = "keras_jax_ext.keras2.to_numpy"
-_TAKES_ARRAYS = ("fit", "predict", "evaluate", "predict_classes")
-
-
-def _of_arrays(script, node, updated):
-    """A list of numbers was taken for an array."""
-    args = list(updated.args)
-    for place in range(min(2, len(args))):
-        value = node.args[place].value
-        if isinstance(value, cst.Name):
-            found = [
-                script.names.value(a) for a in script.names.assignments(value)
-            ]
-            value = found[0] if len(found) == 1 else value
-        if args[place].star or args[place].keyword is not None:
-            continue
-        if not (isinstance(value, cst.List) and _is_of_numbers(value)):
-            continue
-        tensor = script.target("keras.ops.convert_to_tensor")
-        call = cst.Call(
-            cst.parse_expression(tensor), [cst.Arg(args[place].value)]
-        )
-        args[place] = args[place].with_changes(value=call)
-        script.done(node, "an array of the list")
-    return updated.with_changes(args=args)
-
-
-def _is_of_numbers(value) -> bool:
-    if isinstance(value, cst.UnaryOperation):
-        value = value.expression
-    if isinstance(value, (cst.Integer, cst.Float)):
-        return True
-    return (
-        isinstance(value, cst.List)
-        and bool(value.elements)
-        and all(_is_of_numbers(e.value) for e in value.elements)
-    )
-
-
 _STEPS = ("steps_per_epoch", "validation_steps", "steps")
 
 
@@ -179,6 +141,9 @@ def _call_of(script, updated, name):
 
 
 def _reset_states(script, node, updated):
+    if updated.args:
+        script.todo(node, "states of one's own", "assign to `layer.states`")
+        return updated
     script.done(node, "`kje.keras2.reset_states`")
     return _call_of(script, updated, "keras_jax_ext.keras2.reset_states")
 
@@ -281,7 +246,16 @@ def _add_loss(script, node, updated):
     )
 
 
+def _next(script, node, updated):
+    """`generator.next()`, unless the script has such a method."""
+    if updated.args or "def next(" in script.module.code:
+        return updated
+    script.done(node, "`next`")
+    return cst.Call(cst.Name("next"), [cst.Arg(updated.func.value)])
+
+
 _HANDLERS = {
+    "next": _next,
     "add_loss": _add_loss,
     "add_metric": _add_metric,
     "numpy": _numpy,

@@ -85,7 +85,9 @@ def _function(
     assert found.name is not None
     short = found.name.rpartition(".")[2]
     activation = f"keras.activations.{short}"
-    if found.name.startswith("keras.ops.") and exports.exists(activation):
+    if found.name == activation or (
+        found.name.startswith("keras.ops.") and exports.exists(activation)
+    ):
         # A layer is saved with the name of its activation.
         return written(script, node, activation)
     plain = [t for t in found.row.arguments.split() if t[0] not in "-"]

@@ -24,6 +24,8 @@ _WEIGHTS = ".weights.h5"
 _SAME = "weights are read into the same model: a file has no such Lambda layer"
 _ALONE = "weights alone: a model of its own class needs `get_config`"
 _ENDINGS = "only files that end in .keras or .h5 are read"
+# Functions that ask for a file by its name, or move it.
+_ASKING = ("path.exists", "path.isfile", "path.getsize", "os.remove")
 _OLD = re.compile(r"(\.weights)?\.(ckpt|tf|h5|hdf5|keras|weights)$")
 
 
@@ -144,6 +146,14 @@ class Files:
                 "call it once with a batch before",
             )
             return updated
+        written = self._script.code(path) in self.weights
+        if loads and written and value_of(args, "by_name") is not None:
+            self._script.todo(
+                node,
+                "`by_name=` reads files of Keras 2, and this one is written",
+                "give layers of the same name their weights by `set_weights`",
+            )
+            return updated
         if end is not None and end.endswith(_WEIGHTS):
             return updated.with_changes(args=tidy(args))
         if loads and self._script.code(path) not in self.weights:
@@ -156,6 +166,22 @@ class Files:
             )
             return updated
         return self._ending(node, updated, args, place, _WEIGHTS)
+
+    def asked(self, node: cst.Call, updated: cst.Call) -> cst.Call:
+        """`os.path.exists(path)` of a file that has another name now."""
+        asks = self._script.code(node.func).endswith(_ASKING)
+        if not asks or len(node.args) != 1:
+            return updated
+        path = node.args[0].value
+        text, end = self._script.code(path), ending(self._script, path)
+        for files, endings in (
+            (self.weights, (_WEIGHTS,)),
+            (self.models, _MODEL),
+        ):
+            if text in files and not (end or "").endswith(endings):
+                args = list(updated.args)
+                return self._ending(node, updated, args, 0, endings[0])
+        return updated
 
     def _checkpoint(self, node, updated) -> cst.Call | None:
         args = list(updated.args)

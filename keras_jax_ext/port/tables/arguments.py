@@ -25,6 +25,16 @@ NOTES = {
         "`period` is gone: each epoch is saved"
     ),
 }
+# Defaults of Keras 2 that are others now, or none.
+_POOLS = {"1D": "2", "2D": "(2, 2)", "3D": "(2, 2, 2)"}
+_SLOPE = {"recurrent_activation": "keras_jax_ext.keras2.hard_sigmoid"}
+DEFAULTS: dict[str, dict[str, str]] = {
+    f"keras.layers.{name}{size}": {"pool_size": value}
+    for name in ("AveragePooling", "AvgPool")
+    for size, value in _POOLS.items()
+}
+DEFAULTS |= {f"keras.layers.ConvLSTM{size}": _SLOPE for size in _POOLS}
+DEFAULTS["keras.regularizers.l1_l2"] = {"l1": "0.01", "l2": "0.01"}
 # Arguments of `fit` and its like, whatever is called.
 METHODS: dict[str, dict[str, str | None]] = {
     name: {
@@ -49,7 +59,12 @@ METHODS: dict[str, dict[str, str | None]] = {
 METHODS["compile"] = {
     "experimental_run_tf_function": None,
     "experimental_steps_per_execution": "steps_per_execution",
+    # Weights of each step are weights of that shape.
+    "sample_weight_mode": None,
 }
+# Metrics are those of the batch, as by default.
+for _name in ("train_on_batch", "test_on_batch"):
+    METHODS[_name] = {"reset_metrics": None}
 # Arguments of methods that count otherwise: refused.
 COUNTED = ("samples_per_epoch", "nb_val_samples", "val_samples")
 # Names of methods that changed alone.

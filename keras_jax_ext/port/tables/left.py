@@ -118,10 +118,6 @@ LEFT = {
         "the wrappers take a model now, not a function alone",
         "use `keras.wrappers.SKLearnClassifier` or `SKLearnRegressor`",
     ),
-    "keras.backend.function": (
-        "there is no graph to run a part of",
-        "use `keras.Model(inputs, outputs)`, and call it",
-    ),
     "keras.backend.gradients": (
         "there is no graph",
         "use `kje.value_and_grad` or `jax.grad` of a function",
