@@ -128,6 +128,12 @@ class _Finder(visiting.Names):
     def visit_Attribute(self, node: cst.Attribute) -> bool:
         if node.attr.value in _METHODS:
             self._python_2(node, node.attr.value)
+        if node.attr.value == "element_spec":
+            self._script.todo(
+                node,
+                "`element_spec` of tf.data",
+                "take the shapes of an element",
+            )
         name = self._script.names.quiet(node)
         if name is None:
             node.value.visit(self)
