@@ -239,8 +239,7 @@ class Rewriter(cst.CSTTransformer):
         return not dropped
 
     def leave_FunctionDef(self, original: Any, updated: Any) -> Any:
-        updated = training.step(self.script, original, updated)
-        updated = training.resets(self.script, original, updated)
+        updated = training.method(self.script, original, updated)
         return self._commented(original, updated)
 
     def leave_ClassDef(self, original: Any, updated: Any) -> Any:

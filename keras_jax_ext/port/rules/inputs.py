@@ -3,6 +3,7 @@
 from typing import Any
 
 from keras_jax_ext.port.resolve import made_by
+from keras_jax_ext.port.rules.calling import unpacked
 from keras_jax_ext.port.script import Script
 
 import libcst as cst
@@ -67,13 +68,7 @@ def _values(script: Script, assignment: Any) -> list[Any]:
     value = script.names.value(assignment)
     if value is not None:
         return [value]
-    # Of `a, b = 1, 2`, which is a name, an element, a tuple and a target.
-    up: list[Any] = script.names.up(made)[1:5] if made is not None else []
-    if len(up) == 4 and isinstance(up[3], cst.Assign):
-        whole = up[3].value
-        if isinstance(up[1], cst.Tuple) and isinstance(whole, cst.Tuple):
-            return [whole.elements[list(up[1].elements).index(up[0])].value]
-    return [None]
+    return [unpacked(script, made)]
 
 
 def _given(script: Script, param: cst.Param) -> list[Any]:
