@@ -149,6 +149,7 @@ class Rewriter(cst.CSTTransformer):
             updated = calling.by_name(self.script, original, updated)
             return self._method(original, updated)
         updated = training.seeded(script, original, updated, name)
+        updated = variables.as_arrays(script, original, updated, name)
         for rule in (tensorflow.rewrite, operations.rewrite):
             done = rule(script, original, updated, name)
             if done is not None:

@@ -292,6 +292,35 @@ def _cardinality(script, node, updated, name):
     return cst.Call(cst.Attribute(data, cst.Name("cardinality")))
 
 
+def _norm(script, node, updated, name):
+    """Without an axis it is that of all entries, and not of a matrix."""
+    order = ("tensor", "ord", "axis", "keepdims", "name")
+    args = list(updated.args)
+    keys = [
+        a.keyword.value if a.keyword else n
+        for a, n in zip(args, order, strict=False)
+    ]
+    for i, arg in enumerate(args):  # an axis of JAX's is hashed
+        if isinstance(arg.value, cst.List) and keys[i] == "axis":
+            axis = cst.parse_expression(f"tuple({script.code(arg.value)})")
+            args[i] = arg.with_changes(value=axis)
+    updated = updated.with_changes(args=args)
+    if "ord" not in keys or any(a.star for a in args):
+        return operations.rewrite(script, node, updated, name)
+    place = keys.index("ord")
+    kind = script.code(args[place].value).strip("\"'")
+    if kind == "euclidean" or (kind == "2" and "axis" not in keys):
+        args[place] = args[place].with_changes(value=cst.Name("None"))
+    elif "axis" not in keys and keys == ["tensor", "ord"]:
+        flat = cst.parse_expression(script.target("keras.ops.ravel"))
+        call = cst.Call(flat, [cst.Arg(args[0].value)])
+        args[0] = args[0].with_changes(value=call)
+    elif "axis" not in keys:
+        return _refused(script, node, updated, "this `ord=` without an axis")
+    updated = updated.with_changes(args=tidy(args))
+    return operations.rewrite(script, node, updated, name)
+
+
 def _set_value(script, node, updated, name):
     if len(updated.args) != 2:
         return _refused(script, node, updated, "this `K.set_value`")
@@ -326,5 +355,7 @@ HANDLERS = {
     "tensorflow.TensorShape": _shape,
     "tensorflow.get_logger": _logger,
     "tensorflow.data.experimental.cardinality": _cardinality,
+    "tensorflow.norm": _norm,
+    "tensorflow.linalg.norm": _norm,
     "keras.backend.set_value": _set_value,
 }
