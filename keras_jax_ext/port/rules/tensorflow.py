@@ -321,6 +321,15 @@ def _norm(script, node, updated, name):
     return operations.rewrite(script, node, updated, name)
 
 
+def _binary_accuracy(script, node, updated, name):
+    """It was the mean of each row, and is of each entry now."""
+    script.done(node, "the mean of each row")
+    func = names.written(script, node.func, name)
+    call = script.code(updated.with_changes(func=func))
+    mean = script.target("keras.ops.mean")
+    return cst.parse_expression(f"{mean}({call}, axis=-1)")
+
+
 def _set_value(script, node, updated, name):
     if len(updated.args) != 2:
         return _refused(script, node, updated, "this `K.set_value`")
@@ -355,6 +364,7 @@ HANDLERS = {
     "tensorflow.TensorShape": _shape,
     "tensorflow.get_logger": _logger,
     "tensorflow.data.experimental.cardinality": _cardinality,
+    "keras.metrics.binary_accuracy": _binary_accuracy,
     "tensorflow.norm": _norm,
     "tensorflow.linalg.norm": _norm,
     "keras.backend.set_value": _set_value,
