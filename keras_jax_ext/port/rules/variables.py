@@ -104,6 +104,8 @@ _OF_ARRAYS = {
 }
 # Those that fail on a list of numbers, too.
 _OF_NO_LISTS = _OF_ARRAYS | {
+    "keras.ops.all",
+    "keras.ops.any",
     "keras.ops.bincount",
     "keras.ops.diagonal",
     "keras.ops.flip",
@@ -117,21 +119,28 @@ _OF_NO_LISTS = _OF_ARRAYS | {
     "keras.ops.tile",
     "keras_jax_ext.keras2.batch_flatten",
     "keras_jax_ext.keras2.central_crop",
+    "keras_jax_ext.keras2.clip_by_norm",
     "keras_jax_ext.keras2.conv1d",
     "keras_jax_ext.keras2.conv2d",
     "keras_jax_ext.keras2.crelu",
     "keras_jax_ext.keras2.ensure_shape",
     "keras_jax_ext.keras2.flip_left_right",
     "keras_jax_ext.keras2.flip_up_down",
+    "keras_jax_ext.keras2.l2_normalize",
+    "keras_jax_ext.keras2.normalize_and_norm",
     "keras_jax_ext.keras2.pad",
+    "keras_jax_ext.keras2.reciprocal_no_nan",
     "keras_jax_ext.keras2.scatter_add",
     "keras_jax_ext.keras2.scatter_sub",
     "keras_jax_ext.keras2.segment_sum",
     "keras_jax_ext.keras2.space_to_depth",
     "keras_jax_ext.keras2.split",
+    "keras_jax_ext.keras2.weighted_cross_entropy_with_logits",
 }
-# Those of them with further arguments that are arrays.
-_OF_TWO = re.compile(r"repeat|segment|xlogy|in_top_k|meshgrid|conv")
+# Those of them whose further arguments are arrays, too.
+_OF_MORE = re.compile(
+    r"where|repeat|segment|cross_entropy|xlogy|in_top_k|meshgrid|conv"
+)
 _CONSTRUCTORS = "Variable|add_weight|add_variable"
 # Lists of variables, and variables of layers.
 _LISTS = re.compile(r"(?<!get_)(variables|weights)\b(?!\()")
@@ -149,9 +158,7 @@ def as_arrays(
     for place, arg in enumerate(node.args):
         if arg.star:
             continue
-        listed = not place or (
-            place == 1 and _OF_TWO.search(row.target) is not None
-        )
+        listed = not place or _OF_MORE.search(row.target) is not None
         if (listed and _is_list(script, arg.value)) or (
             row.target in _OF_ARRAYS and _is_variable(script, arg.value)
         ):
