@@ -90,6 +90,34 @@ PAIRS = Dataset.from_tensor_slices((X, Y))
             [[1, 2]],
         ),
         (NUMBERS.with_options(None).take(1), [0]),
+        (
+            Dataset.from_generator(
+                lambda: iter([([1], 5), ([2, 3], 6)])
+            ).padded_batch(2, ([3], []), (-1, 0)),
+            [([[1, -1, -1], [2, 3, -1]], [5, 6])],
+        ),
+        (
+            Dataset.from_generator(lambda: iter([[1.0], []])).padded_batch(
+                2, [None], padding_values=9.0
+            ),
+            [[[1.0], [9.0]]],
+        ),
+        (NUMBERS.shard(3, 1), [1, 4]),
+        (NUMBERS.take_while(lambda n: n < 3), [0, 1, 2]),
+        (
+            NUMBERS.take(3).interleave(
+                lambda n: Dataset.range(n + 1).map(lambda m: 10 * n + m),
+                cycle_length=2,
+                block_length=2,
+            ),
+            [0, 10, 11, 20, 21, 22],
+        ),
+        (
+            NUMBERS.take(3).interleave(
+                lambda n: Dataset.from_tensors(n).repeat(2), 2
+            ),
+            [0, 1, 0, 1, 2, 2],
+        ),
         (PAIRS.take(2), [([0, 1], 0), ([2, 3], 1)]),
         (PAIRS.map(lambda x, y: (x + 1, y)).take(1), [([1, 2], 0)]),
         (
@@ -326,6 +354,10 @@ def generated(*rows):
         (lambda: NUMBERS.batch(-1), ValueError, "at least 1. Received"),
         (lambda: NUMBERS.batch(2.5), ValueError, "is an integer"),
         (lambda: NUMBERS.padded_batch(0), ValueError, "batch_size=0"),
+        (lambda: list(generated([1, 2]).padded_batch(1, [1])), ValueError,
+         r"padded_shapes=\[1\], and an element of shape \(2,\)"),
+        (lambda: NUMBERS.shard(0, 0), ValueError, "num_shards=0"),
+        (lambda: list(NUMBERS.interleave(lambda n: 3)), TypeError, "type int"),
         (lambda: NUMBERS.shuffle(0), ValueError, "buffer_size=0"),
         (lambda: NUMBERS.skip(-1), ValueError, "count=-1"),
         (lambda: NUMBERS.window(0), ValueError, "Received: size=0"),

@@ -61,6 +61,38 @@ class Stock(keras.Model):
         return self.out(self.norm(x, training=training))
 
 
+class Uncounted(ByHand):
+    """Its steps return a loss that no metric has counted, as in Keras 2."""
+
+    metrics = kje.Model.metrics
+
+    @keras2.stateful_step
+    def train_step(self, data):
+        return {"loss": self.loss_of(data, False)}
+
+    @keras2.stateful_step
+    def test_step(self, data):
+        return {"loss": self.loss_of(data, False)}
+
+
+@pytest.mark.parametrize("eager", [False, True])
+def test_a_loss_that_no_metric_counts_is_in_the_logs(eager):
+    model = Uncounted()
+    model(X)
+    model.compile("sgd", run_eagerly=eager)
+    given = {"batch_size": len(X), "verbose": 0, "validation_data": (X, Y)}
+    logs = model.fit(X, Y, **given).history
+    loss = float(model.loss_of((X, Y), False))
+    np.testing.assert_allclose(logs["loss"], [loss], rtol=1e-6)
+    np.testing.assert_allclose(logs["val_loss"], [loss], rtol=1e-6)
+
+
+def test_a_step_by_hand_is_called_with_the_data_alone():
+    model = Uncounted()
+    logs = model.train_step((X, Y))
+    assert float(logs["loss"]) == float(model.loss_of((X, Y), False))
+
+
 @pytest.mark.parametrize("eager", [False, True])
 def test_a_step_by_hand_trains_as_keras_does(eager):
     ours, stock = ByHand(), Stock()

@@ -13,11 +13,13 @@ from keras_jax_ext.data.nests import (
     is_nest,
     leaves,
     mapped,
+    padded,
     rectangular,
     stacked,
+    to_device,
     whole,
 )
-from keras_jax_ext.data.passes import Function, Pass, called
+from keras_jax_ext.data.passes import Function, Pass, called, in_turns
 
 import grain
 import numpy as np
@@ -247,35 +249,22 @@ class Dataset(grain.IterDataset):
 
         Args:
             batch_size: Integer.
-            padded_shapes: Ignored: the largest shape is taken.
-            padding_values: Number. Defaults to `None`, which is 0.
+            padded_shapes: Shapes in the structure of an element, where `None`
+                and -1 stand for the largest of a batch. Defaults to `None`,
+                all of them.
+            padding_values: Number, or numbers in that structure. Defaults to
+                `None`, which is 0.
             drop_remainder: Boolean. Defaults to `False`.
             name: Ignored.
         """
         count = whole("batch_size", batch_size, least=1)
-
-        def stacked(*leaves: Any) -> Any:
-            shape = np.max([np.shape(leaf) for leaf in leaves], axis=0)
-            return np.stack(
-                [
-                    np.pad(
-                        np.asarray(leaf),
-                        [
-                            (0, n - m)
-                            for n, m in zip(shape, np.shape(leaf), strict=True)
-                        ],
-                        constant_values=padding_values or 0,
-                    )
-                    for leaf in leaves
-                ]
-            )
 
         def elements() -> Iterator[Any]:
             rows = self._rows()
             while chunk := list(itertools.islice(rows, count)):
                 if len(chunk) < count and drop_remainder:
                     return
-                yield mapped(stacked, *chunk)
+                yield padded(chunk, padded_shapes, padding_values)
 
         return Dataset(elements)
 
@@ -376,6 +365,63 @@ class Dataset(grain.IterDataset):
         first = whole("count", count, least=0)
         size = None if self._size is None else max(self._size - first, 0)
         return self._through(lambda r: itertools.islice(r, first, None), size)
+
+    def shard(self, num_shards: Any, index: Any, name: Any = None) -> Any:
+        """Every so manieth element.
+
+        Args:
+            num_shards: Integer.
+            index: Integer, the first of them.
+            name: Ignored.
+        """
+        step = whole("num_shards", num_shards, least=1)
+        first = whole("index", index, least=0)
+        size = self._size
+        if size not in (None, float("inf")):
+            size = max(-(-(int(size or 0) - first) // step), 0)
+        return self._through(
+            lambda r: itertools.islice(r, first, None, step), size
+        )
+
+    def take_while(self, predicate: Any, name: Any = None) -> "Dataset":
+        """The first elements, for which a function is true.
+
+        Args:
+            predicate: Function, as that of `map`.
+            name: Ignored.
+        """
+        apply = Function(predicate)
+        return Dataset(
+            lambda: itertools.takewhile(lambda e: bool(apply(e)), self._rows())
+        )
+
+    def interleave(
+        self,
+        map_func: Any,
+        cycle_length: Any = None,
+        block_length: Any = None,
+        **kwargs: Any,
+    ) -> "Dataset":
+        """Take turns among the datasets that a function returns.
+
+        Args:
+            map_func: Function of the element that returns a dataset.
+            cycle_length: Integer, the datasets that are open. Defaults to
+                `None`, 16.
+            block_length: Integer, the elements of a turn. Defaults to `None`,
+                1.
+            **kwargs: Ignored.
+        """
+        cycle = whole("cycle_length", cycle_length or 16, least=1)
+        block = whole("block_length", block_length or 1, least=1)
+
+        def opened() -> Iterator[Iterator[Any]]:
+            for element in self._rows():
+                element = mapped(to_device, element)
+                inner = is_dataset("interleave", called(map_func, element))
+                yield iter(inner._rows())
+
+        return Dataset(lambda: in_turns(opened(), cycle, block))
 
     def concatenate(self, dataset: "Dataset", name: Any = None) -> "Dataset":
         """Put another dataset behind it.

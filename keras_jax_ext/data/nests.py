@@ -53,6 +53,41 @@ def _stack(*rows: Any) -> np.ndarray:
     return np.stack(rows)
 
 
+def padded(rows: list[Any], shapes: Any, values: Any) -> Any:
+    """Stack elements that are filled up to a shape, or to the largest."""
+    first = rows[0]
+    if shapes is None:
+        shapes = mapped(lambda _: None, first)
+    if not is_nest(values):
+        only = values
+        values = mapped(lambda _: only, first)
+    return mapped(_pad, first, shapes, values, *rows)
+
+
+def _pad(first: Any, shape: Any, value: Any, *rows: Any) -> np.ndarray:
+    largest = np.max([np.shape(row) for row in rows], axis=0)
+    wanted = [int(n) for n in largest]
+    for place, size in enumerate(shape or ()):
+        if size is not None and int(size) >= 0:
+            wanted[place] = int(size)
+    if np.any(wanted < largest):
+        raise ValueError(
+            "An element is filled up to a shape, and not cut. Received: "
+            f"padded_shapes={wanted}, and an element of shape "
+            f"{tuple(map(int, largest))}. Give `None` for the largest of a "
+            "batch."
+        )
+    return np.stack([_filled(np.asarray(row), wanted, value) for row in rows])
+
+
+def _filled(row: np.ndarray, shape: list[int], value: Any) -> np.ndarray:
+    full = np.full(
+        shape, row.dtype.type() if value is None else value, row.dtype
+    )
+    full[tuple(slice(n) for n in row.shape)] = row
+    return full
+
+
 def rectangular(rows: Any) -> np.ndarray:
     """An array, whose rows have the same length."""
     try:

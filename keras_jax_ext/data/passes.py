@@ -1,6 +1,8 @@
 """One pass over a dataset, and the functions that it applies."""
 
 import itertools
+from collections import deque
+from collections.abc import Iterator
 from typing import Any
 
 from keras_jax_ext.data.nests import leaves, mapped, to_device
@@ -45,6 +47,24 @@ class Function:
 
     def _plain(self, element: Any) -> Any:
         return called(self._function, mapped(to_device, element))
+
+
+def in_turns(
+    opened: Iterator[Iterator[Any]], cycle: int, block: int
+) -> Iterator[Any]:
+    """Elements of several iterators, of so many at a time."""
+    slots: deque[Any] = deque([None] * cycle)
+    ended = False
+    while not ended or any(each is not None for each in slots):
+        if slots[0] is None:
+            slots[0] = None if ended else next(opened, None)
+            ended = ended or slots[0] is None
+        if slots[0] is not None:
+            rows = list(itertools.islice(slots[0], block))
+            yield from rows
+            if len(rows) < block:
+                slots[0] = None
+        slots.rotate(-1)
 
 
 class Pass(grain.DatasetIterator):

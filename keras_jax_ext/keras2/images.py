@@ -745,6 +745,23 @@ def transpose_images(images: Any) -> Any:
     return keras.ops.swapaxes(images, -3, -2)
 
 
+def psnr(a: Any, b: Any, max_val: Any) -> Any:
+    """The ratio of the peak to the noise between images, in decibels.
+
+    Args:
+        a: Array of shape `(..., height, width, channels)`.
+        b: Array of that shape.
+        max_val: Number, the largest value that a pixel can have.
+
+    Returns:
+        Array of shape `(...)`, one for each image.
+    """
+    a, b = (keras.ops.cast(x, "float32") for x in (a, b))
+    noise = keras.ops.mean(keras.ops.square(a - b), axis=(-3, -2, -1))
+    peak = keras.ops.cast(max_val, "float32")
+    return 20 * keras.ops.log10(peak) - 10 * keras.ops.log10(noise)
+
+
 def total_variation(images: Any) -> Any:
     """The sum of the differences of neighbouring pixels.
 

@@ -12,6 +12,9 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 
+# In place of the data: a script calls the step with the data alone.
+_BY_HAND = object()
+
 
 def stateful_step(method: Callable[..., Any]) -> Callable[..., Any]:
     """Make a `train_step(self, data)` one of JAX's, which are pure.
@@ -35,11 +38,14 @@ def stateful_step(method: Callable[..., Any]) -> Callable[..., Any]:
         method: A `train_step` or `test_step` of `self` and `data`.
 
     Returns:
-        The method with the arguments `self`, `state` and `data`.
+        The method with the arguments `self`, `state` and `data`; with `self`
+        and `data` alone it runs as it is.
     """
 
     @functools.wraps(method)
-    def step(self: Any, state: Any, data: Any) -> tuple[Any, Any]:
+    def step(self: Any, state: Any, data: Any = _BY_HAND) -> Any:
+        if data is _BY_HAND:
+            return method(self, state)
         groups = [self.trainable_variables, self.non_trainable_variables]
         if len(state) == 4:
             groups.append(self.optimizer.variables)
@@ -53,16 +59,30 @@ def stateful_step(method: Callable[..., Any]) -> Callable[..., Any]:
             # `run_eagerly=True`: whatever the step writes is written.
             for variable, value in pairs:
                 variable.assign(value)
-            logs = method(self, data)
+            logs = _counted(self, method, data)
             return logs, tuple([v.value for v in group] for group in groups)
         with keras.StatelessScope(pairs) as scope:
-            logs = method(self, data)
+            logs = _counted(self, method, data)
         new = tuple(
             [scope.get_current_value(v) for v in group] for group in groups
         )
         return logs, new
 
     return step
+
+
+def _counted(model: Any, method: Callable[..., Any], data: Any) -> Any:
+    """The logs of a step; a loss that it returns, and counts not, is shown."""
+    trackers = [m for m in model.metrics if m.name == "loss"]
+    before = [[v.value for v in m.variables] for m in trackers]
+    logs = method(model, data)
+    for metric, old in zip(trackers, before, strict=True):
+        now = [v.value for v in metric.variables]
+        same = all(a is b for a, b in zip(now, old, strict=True))
+        if same and isinstance(logs, dict) and "loss" in logs:
+            metric.reset_state()
+            metric.update_state(logs["loss"])
+    return logs
 
 
 def model_from_json(

@@ -10,6 +10,7 @@ from keras_jax_ext.port.importing import Imports
 from keras_jax_ext.port.rewriting import Rewriter
 from keras_jax_ext.port.rules import unseen
 from keras_jax_ext.port.script import Script
+from keras_jax_ext.port.tape_ends import ended
 
 import libcst as cst
 
@@ -34,7 +35,7 @@ def port(text: str) -> Ported:
         return Ported(text, [fault])
     findings: list[Finding] = []
     try:
-        script = Script(plain)
+        script = Script(ended(plain))
         findings = script.findings
         left = before.earlier(script)
         note = before.note(script) if left is None else before.ALREADY

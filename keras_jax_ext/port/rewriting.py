@@ -23,7 +23,6 @@ from keras_jax_ext.port.rules import (
     tensorflow,
     texts,
     training,
-    values,
     variables,
 )
 from keras_jax_ext.port.rules.tape import Tapes, built
@@ -141,7 +140,7 @@ class Rewriter(cst.CSTTransformer):
             updated = rates.asked(self.script, original, updated)
             return self._method(original, updated)
         updated = training.seeded(script, original, updated, name)
-        updated = values.rewrite(script, original, updated, name)
+        updated = variables.as_arrays(script, original, updated, name)
         for rule in (tensorflow.rewrite, operations.rewrite):
             done = rule(script, original, updated, name)
             if done is not None:
@@ -231,8 +230,7 @@ class Rewriter(cst.CSTTransformer):
         return not dropped
 
     def leave_FunctionDef(self, original: Any, updated: Any) -> Any:
-        updated = training.step(self.script, original, updated)
-        updated = training.resets(self.script, original, updated)
+        updated = training.method(self.script, original, updated)
         return self._commented(original, updated)
 
     def leave_ClassDef(self, original: Any, updated: Any) -> Any:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from keras_jax_ext.port import exports
 from keras_jax_ext.port.resolve import made_by
-from keras_jax_ext.port.rules import defaults, names, schedules
+from keras_jax_ext.port.rules import defaults, inputs, names, schedules
 from keras_jax_ext.port.rules.lookup import find
 from keras_jax_ext.port.rules.operations import keyword, tidy
 from keras_jax_ext.port.script import Script
@@ -25,6 +25,7 @@ def rewrite(
     if found.name is None:
         return updated
     args = list(updated.args)
+    args = inputs.shaped(script, node, args, found.name)
     args = _renamed(script, node, args, name, found.name)
     if _is_optimizer(found.name):
         args = _no_epsilon(script, node, args)

@@ -1,5 +1,7 @@
 """Calls of layers: `layer(x, training)`, where only tensors go by position."""
 
+from typing import Any
+
 from keras_jax_ext.port.resolve import dotted, made_by
 from keras_jax_ext.port.rules.operations import keyword
 from keras_jax_ext.port.script import Script
@@ -63,22 +65,42 @@ def _maker(script: Script, func: cst.BaseExpression):
         return _made(script, func)
     if isinstance(func, cst.Subscript):
         func = func.value
-    if isinstance(func, cst.Name):
-        for each in script.names.assignments(func):
-            value = script.names.value(each)
-            if value is not None and (made := _made(script, value)):
-                return made
-        return None
-    owner = script.within(func, cst.ClassDef)
-    text = script.code(func)
-    if not text.startswith("self.") or not isinstance(owner, cst.ClassDef):
-        return None
-    finder = _Assigned(script, text)
-    owner.visit(finder)
-    for value in finder.found:
+    for value in values_of(script, func):
         if made := _made(script, value):
             return made
     return None
+
+
+def values_of(
+    script: Script, node: cst.BaseExpression
+) -> list[cst.BaseExpression]:
+    """The values that a name, or an attribute of `self`, is given."""
+    if isinstance(node, cst.Name):
+        values = [
+            script.names.value(each) or unpacked(script, made_by(each))
+            for each in script.names.assignments(node)
+        ]
+        return [value for value in values if value is not None]
+    owner = script.within(node, cst.ClassDef)
+    text = script.code(node)
+    if not text.startswith("self.") or not isinstance(owner, cst.ClassDef):
+        return []
+    finder = _Assigned(script, text)
+    owner.visit(finder)
+    return finder.found
+
+
+def unpacked(script: Script, target: Any) -> cst.BaseExpression | None:
+    """The value of a name in `a, b = 1, 2`."""
+    # It is an element of a tuple, which is the target.
+    up: list[Any] = script.names.up(target)[1:5] if target is not None else []
+    if len(up) < 4 or not isinstance(up[3], cst.Assign):
+        return None
+    whole = up[3].value
+    if not (isinstance(up[1], cst.Tuple) and isinstance(whole, cst.Tuple)):
+        return None
+    place = list(up[1].elements).index(up[0])
+    return whole.elements[place].value if place < len(whole.elements) else None
 
 
 def _made(script: Script, value: cst.BaseExpression):
@@ -115,3 +137,8 @@ class _Assigned(cst.CSTVisitor):
         for each in node.targets:
             if self._script.code(each.target) == self._text:
                 self.found.append(node.value)
+            elif isinstance(each.target, cst.Tuple):
+                for element in each.target.elements:
+                    if self._script.code(element.value) == self._text:
+                        value = unpacked(self._script, element.value)
+                        self.found += [] if value is None else [value]

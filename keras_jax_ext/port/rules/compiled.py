@@ -10,6 +10,7 @@ import libcst as cst
 _LOGS = re.compile(
     r"\{\s*(\w+)\.name\s*:\s*\1\.result\(\) for \1 in self\.metrics\s*\}"
 )
+_LOSS = re.compile(r"self\.(compiled_loss|compute_loss)|name=[\"']loss[\"']")
 _HELPERS = {
     "self.compiled_loss": "compiled_loss",
     "self.compiled_metrics.update_state": "update_compiled_metrics",
@@ -38,7 +39,28 @@ def logs(
     if not _LOGS.fullmatch(script.code(node)) or has_own_metrics(owner):
         return updated
     script.done(node, "`self.get_metrics_result()`")
-    return cst.parse_expression("self.get_metrics_result()")
+    logs = "self.get_metrics_result()"
+    if owner is not None and not _LOSS.search(script.code(owner)):
+        # Keras 2 counted no loss then.
+        logs = f'{{k: v for k, v in {logs}.items() if k != "loss"}}'
+    return cst.parse_expression(logs)
+
+
+def outputs(script: Script, node: cst.ClassDef) -> str:
+    """What a step gives to the metrics, computed of the model's `inputs`."""
+    text = script.code(node)
+    used = re.search(r"self\.compiled_\w+(\.update_state)?\(\w+, (\w+)", text)
+    if used is None:
+        return "inputs"
+    call = re.search(rf"\b{used[2]} = (self\.\w+)\((\w+)[,)]", text)
+    if call is not None:
+        return f"{call[1]}(inputs)"
+    script.todo(
+        node.name,
+        "metrics of outputs that only its step computes",
+        "write a `call` that returns them",
+    )
+    return "inputs"
 
 
 def has_own_metrics(owner: cst.CSTNode | None) -> bool:

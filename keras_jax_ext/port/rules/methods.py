@@ -1,5 +1,7 @@
 """Methods that changed, of whatever object: `model.fit_generator`."""
 
+import re
+
 from keras_jax_ext.port.rules import given
 from keras_jax_ext.port.rules.kinds import base_kind, may_be_model
 from keras_jax_ext.port.rules.operations import keyword, tidy
@@ -254,7 +256,36 @@ def _next(script, node, updated):
     return cst.Call(cst.Name("next"), [cst.Arg(updated.func.value)])
 
 
+def _init(script, node, updated):
+    """`super().__init__(self)`, which Keras 2 passed over."""
+    first = node.args[0].value if node.args else None
+    begins = script.code(node.func.value).startswith("super(")
+    if not (begins and isinstance(first, cst.Name) and first.value == "self"):
+        return updated
+    script.done(node, "`self` is given already")
+    return updated.with_changes(args=updated.args[1:])
+
+
+def _initial_state(script, node, updated):
+    """Of a recurrent layer: it takes the size of a batch now."""
+    if re.search(r"def get_initial_state\b", script.module.code):
+        return updated
+    names = [a.keyword.value if a.keyword else "inputs" for a in updated.args]
+    given = dict(zip(names, updated.args, strict=True))
+    if "batch_size" in given:
+        size = given["batch_size"].value
+    elif "inputs" in given:
+        tensor = given["inputs"].value
+        size = cst.parse_expression(f"{script.code(tensor)}.shape[0]")
+    else:
+        return updated
+    script.done(node, "of the size of a batch")
+    return updated.with_changes(args=[keyword("batch_size", size)])
+
+
 _HANDLERS = {
+    "__init__": _init,
+    "get_initial_state": _initial_state,
     "next": _next,
     "add_loss": _add_loss,
     "add_metric": _add_metric,

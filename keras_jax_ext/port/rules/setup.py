@@ -41,7 +41,10 @@ def is_dropped(script: Script, node: cst.BaseSmallStatement) -> bool:
         return True
     if not (isinstance(node, cst.Expr) and isinstance(node.value, cst.Call)):
         return False
-    name = script.names.quiet(node.value.func)
+    func = node.value.func
+    if isinstance(func, cst.Attribute) and func.attr.value == "set_shape":
+        return script.of_tensorflow  # arrays of JAX know their shape
+    name = script.names.quiet(func)
     if name is None or name in _KEPT:
         return name in _KEPT
     return name.startswith(_DROPPED)

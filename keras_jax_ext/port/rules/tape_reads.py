@@ -1,6 +1,7 @@
 """Values that the body of a tape reads: NumPy's, to print or to count by."""
 
 import builtins
+import re
 
 from keras_jax_ext.port import visiting
 from keras_jax_ext.port.resolve import dotted
@@ -23,15 +24,45 @@ def read_names(
     Raises:
         Left: If a tensor is stored where it outlives the body.
     """
-    finder = _Reads(script, assigned)
+    finder = _Reads(script, body, assigned)
     body.visit(finder)
     return finder.found
 
 
+def _appended_and_read(script: Script, body: cst.CSTNode) -> set[str]:
+    """Lists that a body fills, and computes with: tensors must stay in them."""
+    text = script.code(body)
+    found = set()
+    for name in set(re.findall(r"([\w.]+)\.append\(", text)):
+        uses = re.findall(rf"(?<![\w.]){re.escape(name)}\b(?!\.append\()", text)
+        if uses:
+            found.add(name)
+    return found
+
+
+def _is_emptied(script: Script, body: cst.CSTNode, name: str) -> bool:
+    """Whether a list is made anew in each turn, and not read behind a body."""
+    use = rf"(?<![\w.]){re.escape(name)}\b"
+    empty = re.compile(use + r"(\.clear\(\)|\s*=\s*(\[\]|list\(\)))")
+    turn = script.within(body, (cst.FunctionDef, cst.For, cst.While))
+    if empty.search(script.code(turn or script.module)) is None:
+        return False
+    owner = script.within(body, cst.FunctionDef) or script.module
+    last = script.names.places[owner].end.line
+    lines = script.module.code.splitlines()[:last]
+    behind = "\n".join(lines[script.names.places[body].end.line :])
+    first = re.search(use, behind)
+    return first is None or bool(empty.match(behind, first.start()))
+
+
 class _Reads(visiting.Names):
-    def __init__(self, script: Script, assigned: list[str]) -> None:
+    def __init__(
+        self, script: Script, body: cst.CSTNode, assigned: list[str]
+    ) -> None:
         self._script = script
+        self._body = body
         self._assigned = set(assigned)
+        self._kept = _appended_and_read(script, body)
         self._depth = 0
         self._reading: set[cst.CSTNode] = set()
         self.found: set[cst.CSTNode] = set()
@@ -65,11 +96,23 @@ class _Reads(visiting.Names):
         owner, method = node.func.value, node.func.attr.value
         if method == "format" and isinstance(owner, cst.BaseString):
             return True
-        # A list that outlives the body, where a tensor must not stay.
-        kept = method == "append" and not self._is_own(owner)
-        if kept and any(self._is_made(arg.value) for arg in node.args):
-            raise Left(f"its body keeps a tensor in `{dotted(owner)}`")
-        return kept
+        return method == "append" and self._fills(node, owner)
+
+    def _fills(self, node: cst.Call, owner: cst.BaseExpression) -> bool:
+        """Whether values go into a list that outlives the body."""
+        if self._is_own(owner):
+            return False
+        text = self._script.code(owner)
+        made = any(self._is_made(arg.value) for arg in node.args)
+        computes = text in self._kept and (made or self._is_own(node))
+        stays = (
+            not _is_emptied(self._script, self._body, text)
+            if computes
+            else made
+        )
+        if stays:  # where no tensor may be
+            raise Left(f"its body keeps a tensor in `{text}`")
+        return not computes
 
     def _of(self, node: cst.BaseExpression) -> str | None:
         return self._script.names.quiet(node) if dotted(node) else None

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from keras_jax_ext.port.rules import names, operations
+from keras_jax_ext.port.rules import names, operations, reductions
 from keras_jax_ext.port.rules.arguments import value_of, without
 from keras_jax_ext.port.rules.operations import keyword, tidy
 from keras_jax_ext.port.script import Script
@@ -25,10 +25,11 @@ BEGINNINGS = [
     "zip",
 ]
 NOT_OF_DATASETS = [
-    "interleave",
     "parallel_interleave",
-    "shard",
     "snapshot",
+    "rebatch",
+    "ignore_errors",
+    "options",
     "group_by_window",
     "bucket_by_sequence_length",
     "sample_from_datasets",
@@ -286,6 +287,14 @@ def _logger(script, node, updated, name):
     return cst.parse_expression(f'{get}("tensorflow")')
 
 
+def _cardinality(script, node, updated, name):
+    if len(updated.args) != 1:
+        return _refused(script, node, updated, "this `cardinality`")
+    script.done(node, "`cardinality()` of the dataset")
+    data = updated.args[0].value
+    return cst.Call(cst.Attribute(data, cst.Name("cardinality")))
+
+
 def _set_value(script, node, updated, name):
     if len(updated.args) != 2:
         return _refused(script, node, updated, "this `K.set_value`")
@@ -319,5 +328,9 @@ HANDLERS = {
     "tensorflow.executing_eagerly": _eagerly,
     "tensorflow.TensorShape": _shape,
     "tensorflow.get_logger": _logger,
+    "tensorflow.data.experimental.cardinality": _cardinality,
+    "keras.metrics.binary_accuracy": reductions.binary_accuracy,
+    "tensorflow.norm": reductions.norm,
+    "tensorflow.linalg.norm": reductions.norm,
     "keras.backend.set_value": _set_value,
 }

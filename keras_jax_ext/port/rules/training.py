@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from keras_jax_ext.port.rules import compiled
+from keras_jax_ext.port.rules import compiled, variables
 from keras_jax_ext.port.rules.arguments import without
 from keras_jax_ext.port.rules.kinds import base_kind
 from keras_jax_ext.port.rules.operations import keyword, tidy
@@ -38,6 +38,44 @@ def class_of(script: Script, node: cst.CSTNode) -> cst.ClassDef | None:
 def owner_of_method(script: Script, node: cst.FunctionDef) -> Any:
     """What a function is defined in: a class, for a method."""
     return script.names.parents.get(script.names.parents[node])
+
+
+def method(
+    script: Script, node: cst.FunctionDef, updated: cst.FunctionDef
+) -> cst.FunctionDef:
+    """A function as a method of now, if it is one."""
+    for rule in (step, resets, mode, variables.returned):
+        updated = rule(script, node, updated)
+    return updated
+
+
+def mode(
+    script: Script, node: cst.FunctionDef, updated: cst.FunctionDef
+) -> cst.FunctionDef:
+    """`call(self, x, training)`: Keras 2 gave the mode, if nobody did."""
+    owner = owner_of_method(script, node)
+    if node.name.value != "call" or not isinstance(owner, cst.ClassDef):
+        return updated
+    params = list(updated.params.params)
+    names = [p.name.value for p in params]
+    if "training" not in names or base_kind(script, owner) not in (
+        "model",
+        "layer",
+    ):
+        return updated
+    first = names.index("training")
+    if params[first].default is not None:
+        return updated
+    script.done(node.name, "`training=None`")
+    equal = cst.AssignEqual(cst.SimpleWhitespace(""), cst.SimpleWhitespace(""))
+    none = cst.Name("None")
+    params[first:] = [
+        p if p.default else p.with_changes(default=none, equal=equal)
+        for p in params[first:]
+    ]
+    return updated.with_changes(
+        params=updated.params.with_changes(params=params)
+    )
 
 
 def resets(
@@ -175,9 +213,10 @@ def built_by_itself(
     ):
         return updated
     script.done(node.name, "a `call`, which Keras 3 builds the model by")
+    outputs = compiled.outputs(script, node)
     call = cst.parse_statement(
         "# Ported. there was no call: the steps call the networks\n"
-        "def call(self, inputs):\n    return inputs\n"
+        f"def call(self, inputs):\n    return {outputs}\n"
     )
     body = [*updated.body.body, call]
     return updated.with_changes(body=updated.body.with_changes(body=body))

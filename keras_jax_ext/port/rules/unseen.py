@@ -33,6 +33,8 @@ _MODULES = [
     "urllib2",
     "urlparse",
 ]
+# Attributes of layers that are properties now.
+_READ_ONLY = ("kernel", "embeddings")
 # How scripts call the two packages.
 _USUAL = ("tf", "tensorflow", "keras")
 _IMPORTERS = ("importlib.import_module", "import_module", "__import__")
@@ -125,9 +127,27 @@ class _Finder(visiting.Names):
         if left == "print" and isinstance(node.operator, cst.RightShift):
             self._python_2(node, "print >>")
 
+    def visit_AssignTarget(self, node: cst.AssignTarget) -> None:
+        target = node.target
+        if not isinstance(target, cst.Attribute):
+            return
+        owner = self._script.code(target.value)
+        if target.attr.value in _READ_ONLY and owner != "self":
+            self._script.todo(
+                node,
+                f"`{target.attr.value}` of a layer of Keras 3 is not replaced",
+                "assign to the variable, or call a function of the weights",
+            )
+
     def visit_Attribute(self, node: cst.Attribute) -> bool:
         if node.attr.value in _METHODS:
             self._python_2(node, node.attr.value)
+        if node.attr.value == "element_spec":
+            self._script.todo(
+                node,
+                "`element_spec` of tf.data",
+                "take the shapes of an element",
+            )
         name = self._script.names.quiet(node)
         if name is None:
             node.value.visit(self)
