@@ -17,6 +17,7 @@ from keras_jax_ext._training.specs import (
     split_metrics,
 )
 from keras_jax_ext._training.step import Step
+from keras_jax_ext._xla.tracing import is_known_with
 
 import keras
 
@@ -192,18 +193,22 @@ def stepping(model: Any, state: Any, training: bool) -> Iterator[None]:
             parameters=parameters,
             states=states,
             reports=received,
+            masks=[],
         )
         with steps.running(known, step):
             yield
 
 
 @contextlib.contextmanager
-def computing_loss(model: Any, x: Any, training: bool) -> Iterator[None]:
+def computing_loss(
+    model: Any, x: Any, y_pred: Any, training: bool
+) -> Iterator[None]:
     """Within the block, losses may ask for the inputs and the mode.
 
     Args:
         model: The model.
         x: Inputs of the batch.
+        y_pred: Structure of outputs.
         training: Boolean, the mode.
     """
     known = objective(model)
@@ -212,6 +217,9 @@ def computing_loss(model: Any, x: Any, training: bool) -> Iterator[None]:
         return
     # A step knows its mode; an override of `compute_loss` may drop it.
     step = steps.current(known) or Step(training=training)
+    if step.masks is not None:
+        outputs = keras.tree.flatten(y_pred)
+        step.masks[:] = map(_keras.get_keras_mask, outputs)
     with steps.running(known, step._replace(x=x)):
         yield
 
@@ -230,8 +238,9 @@ def computing_metrics(
         sample_weight: Weights.
     """
     known = objective(model)
+    step = (known and steps.current(known)) or Step()
+    _mask_again(y_pred, step.masks)
     if known and known.own_metrics and known.built:
-        step = steps.current(known) or Step()
         known.update_metrics(
             known.given(step, x, y, y_pred, sample_weight, in_scope=False)
         )
@@ -241,6 +250,19 @@ def computing_metrics(
         if known:
             known.explain("metrics", y_pred, error)
         raise
+
+
+def _mask_again(y_pred: Any, masks: list[Any] | None) -> None:
+    """Give outputs the masks that they lost with their gradients.
+
+    Stock Keras's metrics of `fit` count the masked steps, unlike `evaluate`.
+    """
+    outputs = keras.tree.flatten(y_pred)
+    if not masks or len(outputs) != len(masks):
+        return
+    for output, mask in zip(outputs, masks, strict=True):
+        if mask is not None and is_known_with(mask, output):
+            _keras.set_keras_mask(output, mask)
 
 
 def reported_logs(model: Any, logs: dict[str, Any]) -> dict[str, Any]:

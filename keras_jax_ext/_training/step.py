@@ -22,6 +22,8 @@ class Step(NamedTuple):
         reports: List that receives `(layer, name, value)` of each value that
             a layer reports; `None` outside of a step, while losses are built.
         rng: Key of `jax.random`, for the loss of an update.
+        masks: List that receives the masks of the outputs that the loss is
+            given; `None` outside of a step.
     """
 
     training: bool = False
@@ -30,6 +32,7 @@ class Step(NamedTuple):
     states: Sequence[Any] = ()
     reports: list[tuple[Any, str, Any]] | None = None
     rng: Any = None
+    masks: list[Any] | None = None
 
     @property
     def is_building(self) -> bool:

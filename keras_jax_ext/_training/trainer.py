@@ -461,7 +461,7 @@ class Trainer(_keras.TrainingMode, _keras.BuiltByLosses):
         inner = super().compute_loss
         if "training" in inspect.signature(inner).parameters:
             inner = functools.partial(inner, training=training)
-        with compiling.computing_loss(self, x, training):
+        with compiling.computing_loss(self, x, y_pred, training):
             return inner(x, y, y_pred, sample_weight)
 
     def compute_metrics(

@@ -21,6 +21,23 @@ def is_symbolic(value: Any) -> bool:
     )
 
 
+def is_known_with(value: Any, other: Any) -> bool:
+    """Whether code that has one value may use another.
+
+    JAX gives each function that it transforms a trace of its own, within that
+    of its caller: a value of an inner function is none for the caller.
+
+    Args:
+        value: Array or tracer.
+        other: Array or tracer that the code has.
+    """
+    wanted = getattr(value, "_trace", None)
+    trace = getattr(other, "_trace", None)
+    while trace is not None and trace is not wanted:
+        trace = getattr(trace, "parent_trace", None)
+    return trace is wanted
+
+
 def running_loops(
     outermost: CodeType,
 ) -> Iterator[tuple[FrameType, FrameType | None]]:
