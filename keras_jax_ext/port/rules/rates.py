@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 from keras_jax_ext.port.resolve import dotted
+from keras_jax_ext.port.rules import written
 from keras_jax_ext.port.script import Script
 
 import libcst as cst
@@ -57,9 +58,10 @@ def entry(
     script: Script, node: cst.Subscript, updated: cst.Subscript
 ) -> cst.BaseExpression:
     """`history.history["lr"]` and `logs["lr"]`."""
-    if not _LOGS.search(script.code(node.value)) or (
-        script.code(node.slice[0]) not in ('"lr"', "'lr'")
-    ):
+    if script.code(node.slice[0]) not in ('"lr"', "'lr'"):
+        return updated
+    if not _LOGS.search(script.code(node.value)):
+        written.check_column(script, node)
         return updated
     script.done(node, "`learning_rate`")
     return cst.parse_expression(

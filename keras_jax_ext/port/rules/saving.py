@@ -6,6 +6,7 @@ import os
 import re
 
 from keras_jax_ext.port.resolve import made_by
+from keras_jax_ext.port.rules import written
 from keras_jax_ext.port.rules.arguments import value_of, without
 from keras_jax_ext.port.rules.flow import names_in
 from keras_jax_ext.port.rules.kinds import (
@@ -169,6 +170,7 @@ class Files:
 
     def asked(self, node: cst.Call, updated: cst.Call) -> cst.Call:
         """`os.path.exists(path)` of a file that has another name now."""
+        written.check_listed(self._script, node)
         asks = self._script.code(node.func).endswith(_ASKING)
         if not asks or len(node.args) != 1:
             return updated
