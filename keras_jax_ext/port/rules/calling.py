@@ -97,7 +97,9 @@ def unpacked(script: Script, target: Any) -> cst.BaseExpression | None:
     if len(up) < 4 or not isinstance(up[3], cst.Assign):
         return None
     whole = up[3].value
-    if not (isinstance(up[1], cst.Tuple) and isinstance(whole, cst.Tuple)):
+    if not isinstance(up[1], cst.Tuple) or not (
+        isinstance(whole, (cst.Tuple, cst.List))
+    ):
         return None
     place = list(up[1].elements).index(up[0])
     return whole.elements[place].value if place < len(whole.elements) else None

@@ -4,6 +4,7 @@ from typing import Any
 
 from keras_jax_ext.port.resolve import dotted, made_by
 from keras_jax_ext.port.rules.arguments import value_of
+from keras_jax_ext.port.rules.calling import values_of
 from keras_jax_ext.port.rules.operations import tidy
 from keras_jax_ext.port.script import Script
 
@@ -59,28 +60,7 @@ def _key(place: int) -> str:
 
 def _values(script: Script, node: cst.BaseExpression) -> list[Any]:
     """The values that a name may stand for, or the expression itself."""
-    if not isinstance(node, cst.Name):
-        return [node]
-    values = []
-    for each in script.names.assignments(node):
-        value = script.names.value(each)
-        values.append(value or _in_tuple(script, made_by(each)))
-    return [value for value in values if value is not None]
-
-
-def _in_tuple(script: Script, made: Any) -> Any:
-    """The value of `a` in `a, b = [], []`."""
-    parents: Any = script.names.parents
-    element = parents.get(made)
-    target = parents.get(element)
-    assign = parents.get(parents.get(target))
-    if not (isinstance(target, cst.Tuple) and isinstance(assign, cst.Assign)):
-        return None
-    values = getattr(assign.value, "elements", ())
-    for name, value in zip(target.elements, values, strict=False):
-        if name is element:
-            return value.value
-    return None
+    return values_of(script, node) if isinstance(node, cst.Name) else [node]
 
 
 def _may_be_list(value: Any) -> bool:
