@@ -645,3 +645,38 @@ def test_a_module_has_a_variable_once():
             return len(self.variables)
 
     assert Pair().shown() == 1
+
+
+def test_a_function_takes_the_mode_as_an_input():
+    model = kje.Sequential([keras.Input((3,)), keras.layers.Dropout(0.5)])
+    x = np.ones((4, 3), "float32")
+    phase = keras2.learning_phase()
+    for place in (0, 1):
+        inputs = [model.inputs[0], model.inputs[0]]
+        inputs[place] = phase
+        run = keras2.function(inputs, [model.outputs[0]])
+        given = [x, x]
+        for mode, same in ((0, True), (1.0, False), (False, True)):
+            given[place], given[1 - place] = mode, x
+            (found,) = run(given)
+            assert (found == x).all() == same
+
+
+def test_what_is_computed_is_chosen_by_the_mode():
+    assert keras2.in_train_phase(1, lambda: 2, training=None) == 2
+    assert keras2.in_train_phase(lambda: 1, 2, training=True) == 1
+    assert keras2.in_test_phase(1, 2, training=True) == 2
+
+
+def test_the_order_of_axes_has_names_of_keras_1():
+    before = keras.config.image_data_format()
+    try:
+        keras2.set_image_dim_ordering("th")
+        assert keras.config.image_data_format() == "channels_first"
+        assert keras2.image_dim_ordering() == "th"
+        keras2.set_image_dim_ordering("tf")
+        assert keras2.image_dim_ordering() == "tf"
+    finally:
+        keras.config.set_image_data_format(before)
+    with pytest.raises(ValueError, match="dim_ordering='default'"):
+        keras2.set_image_dim_ordering("default")

@@ -100,8 +100,13 @@ from keras_jax_ext.keras2.lambdas import Lambda, layer_seed
 from keras_jax_ext.keras2.models import (
     compiled_loss,
     function,
+    image_dim_ordering,
+    in_test_phase,
+    in_train_phase,
+    learning_phase,
     model_from_json,
     reset_states,
+    set_image_dim_ordering,
     stateful_step,
     update_compiled_metrics,
     with_loss,
@@ -116,9 +121,12 @@ from keras_jax_ext.keras2.results import (
 from keras_jax_ext.keras2.states import stateful
 from keras_jax_ext.keras2.trainable import compile  # noqa: A004 (Keras's)
 from keras_jax_ext.keras2.weighing import as_array, weighted
+from keras_jax_ext.keras2.wrappers import KerasClassifier, KerasRegressor
 
 __all__ = [
     "ImageDataGenerator",
+    "KerasClassifier",
+    "KerasRegressor",
     "Lambda",
     "LearningRateScheduler",
     "Module",
@@ -164,11 +172,15 @@ __all__ = [
     "grayscale_to_rgb",
     "hard_sigmoid",
     "hashing_trick",
+    "image_dim_ordering",
+    "in_test_phase",
+    "in_train_phase",
     "input_shape",
     "l2_loss",
     "l2_normalize",
     "layer_input",
     "layer_seed",
+    "learning_phase",
     "losses",
     "make_sampling_table",
     "matrix_transpose",
@@ -202,6 +214,7 @@ __all__ = [
     "segment_mean",
     "segment_sum",
     "sequence_mask",
+    "set_image_dim_ordering",
     "skipgrams",
     "slice",
     "space_to_depth",

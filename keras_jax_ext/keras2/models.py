@@ -186,21 +186,119 @@ def function(inputs: Any, outputs: Any) -> Callable[[Any], Any]:
     ```
 
     Args:
-        inputs: List of tensors that layers take.
+        inputs: List of tensors that layers take, and of a `learning_phase()`.
         outputs: List of tensors computed of them, or one.
 
     Returns:
         A function of a list of arrays, which returns NumPy arrays.
     """
+    phases = [x is _PHASE for x in inputs] if isinstance(inputs, list) else []
+    asks = any(phases)
+    if asks:
+        inputs = [x for x in inputs if x is not _PHASE]
     part = keras.Model(inputs, outputs)
 
     def run(arrays: Any) -> Any:
-        found = part(keras.tree.map_structure(jnp.asarray, arrays))
+        mode = {}
+        if asks:
+            mode["training"] = bool(np.all(arrays[phases.index(True)]))
+            pairs = zip(arrays, phases, strict=True)
+            arrays = [x for x, is_phase in pairs if not is_phase]
+        found = part(keras.tree.map_structure(jnp.asarray, arrays), **mode)
         found = keras.tree.map_structure(np.array, found)
         single = isinstance(outputs, (list, tuple)) and len(outputs) == 1
         return [found] if single and not isinstance(found, list) else found
 
     return run
+
+
+# Stands for the mode among the inputs of a `function`.
+_PHASE = object()
+
+
+def learning_phase() -> Any:
+    """The mode as an input of `function`: 1 to train, 0 to predict.
+
+    Example:
+
+    ```python
+    model = kje.Sequential([keras.Input((3,)), keras.layers.Dropout(0.5)])
+    inputs = [model.inputs[0], kje.keras2.learning_phase()]
+    run = kje.keras2.function(inputs, [model.outputs[0]])
+    (same,) = run([np.ones((4, 3)), 0])
+    assert (same == 1).all()
+    ```
+
+    Returns:
+        An object that only `function` knows.
+    """
+    return _PHASE
+
+
+def in_train_phase(x: Any, alt: Any, training: Any) -> Any:
+    """What a layer computes to train, or else.
+
+    Args:
+        x: Tensor, or a function that returns it, to train.
+        alt: Tensor, or a function that returns it, to predict.
+        training: Boolean, the argument of the layer's `call`; `None` is
+            `False`.
+
+    Returns:
+        Tensor.
+    """
+    chosen = x if training else alt
+    return chosen() if callable(chosen) else chosen
+
+
+def in_test_phase(x: Any, alt: Any, training: Any) -> Any:
+    """What a layer computes to predict, or else.
+
+    Args:
+        x: Tensor, or a function that returns it, to predict.
+        alt: Tensor, or a function that returns it, to train.
+        training: Boolean, the argument of the layer's `call`; `None` is
+            `False`.
+
+    Returns:
+        Tensor.
+    """
+    return in_train_phase(alt, x, training)
+
+
+def image_dim_ordering() -> str:
+    """The order of an image's axes, by the names of Keras 1.
+
+    Returns:
+        `"tf"`, where the channels are last, or `"th"`.
+    """
+    first = keras.config.image_data_format() == "channels_first"
+    return "th" if first else "tf"
+
+
+def set_image_dim_ordering(dim_ordering: str) -> None:
+    """Set the order of an image's axes by the names of Keras 1.
+
+    Example:
+
+    ```python
+    kje.keras2.set_image_dim_ordering("tf")
+    assert keras.config.image_data_format() == "channels_last"
+    ```
+
+    Args:
+        dim_ordering: `"tf"`, where the channels are last, or `"th"`.
+
+    Raises:
+        ValueError: If it is none of the two.
+    """
+    names = {"tf": "channels_last", "th": "channels_first"}
+    if dim_ordering not in names:
+        raise ValueError(
+            "An order of axes is 'tf' or 'th'. Received: "
+            f"dim_ordering={dim_ordering!r}. Give one of them."
+        )
+    keras.config.set_image_data_format(names[dim_ordering])
 
 
 def reset_states(owner: Any) -> None:
