@@ -7,6 +7,7 @@ import sys
 from keras_jax_ext.port import before
 from keras_jax_ext.port.findings import TODO, Finding, Ported
 from keras_jax_ext.port.importing import Imports
+from keras_jax_ext.port.own_names import freed
 from keras_jax_ext.port.rewriting import Rewriter
 from keras_jax_ext.port.rules import unseen
 from keras_jax_ext.port.script import Script
@@ -35,8 +36,10 @@ def port(text: str) -> Ported:
         return Ported(text, [fault])
     findings: list[Finding] = []
     try:
-        script = Script(ended(plain))
+        own, said = freed(ended(plain))
+        script = Script(own)
         findings = script.findings
+        findings += said
         left = before.earlier(script)
         note = before.note(script) if left is None else before.ALREADY
         if left:

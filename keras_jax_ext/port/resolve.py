@@ -59,6 +59,8 @@ def normal(name: str) -> str:
     for prefix in ("tensorflow.compat.v2", "tensorflow.api.v2"):
         if name == prefix or name.startswith(f"{prefix}."):
             return normal("tensorflow" + name[len(prefix) :])
+    if name.startswith("keras.backend.tensorflow_backend."):
+        return "keras.backend." + name.split(".", 3)[3]
     if name.startswith("keras.api._v2.keras"):
         return "keras" + name.removeprefix("keras.api._v2.keras")
     if name in _NAMES:
@@ -185,7 +187,7 @@ class Names:
             return different.pop() if different else None
         if not any(m and m.split(".")[0] in ROOTS for m in different):
             return None
-        return self._latest(node, meanings)
+        return _same(different) or self._latest(node, meanings)
 
     def _starred(self, name: str) -> str | None:
         for module in reversed(self.stars):  # the last one counts
@@ -279,6 +281,14 @@ class Names:
             return self.quiet(value)
         finally:
             self._busy.discard(id(value))
+
+
+def _same(meanings: set[str | None]) -> str | None:
+    """The one thing that several imports bring by now, if it is one."""
+    now = {find(m).name if m else None for m in meanings}
+    if len(now) > 1 or None in now:
+        return None
+    return min(meanings - {None}, key=lambda m: (m not in now, m or ""))
 
 
 def imported(assignment: ImportAssignment) -> str | None:

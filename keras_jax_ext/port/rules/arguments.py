@@ -4,7 +4,14 @@ from collections.abc import Iterable
 
 from keras_jax_ext.port import exports
 from keras_jax_ext.port.resolve import made_by
-from keras_jax_ext.port.rules import defaults, inputs, names, schedules
+from keras_jax_ext.port.rules import (
+    defaults,
+    inputs,
+    keras1,
+    names,
+    schedules,
+    spelled,
+)
 from keras_jax_ext.port.rules.lookup import find
 from keras_jax_ext.port.rules.operations import keyword, tidy
 from keras_jax_ext.port.script import Script
@@ -26,12 +33,14 @@ def rewrite(
         return updated
     args = list(updated.args)
     args = inputs.shaped(script, node, args, found.name)
+    args = keras1.named(script, node, args, found.name)
     args = _renamed(script, node, args, name, found.name)
     if _is_optimizer(found.name):
         args = _no_epsilon(script, node, args)
         args = _decay(script, node, args, found.name)
     if found.name.startswith("keras.layers."):
         args = _layer(script, node, args, found.name)
+        args = spelled.out(script, node, args, found.name)
     if not _known(script, node, args, found.name):
         return updated
     args = defaults.written(script, node, args, found.name)
@@ -151,6 +160,7 @@ def _decay(script, node, args, name):
 
 
 def _layer(script, node, args, name):
+    args = inputs.of_steps(script, node, args, name)
     args = _input_length(script, node, args, name)
     args = _batch_shape(script, node, args)
     args = _weights(script, node, args, name)

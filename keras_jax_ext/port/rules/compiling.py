@@ -62,6 +62,8 @@ def rewrite(
             script.done(node, f"`{_ORDER[place]}=` goes by name")
             new = keyword(_ORDER[place], new.value, new)
         name = new.keyword.value if new.keyword else ""
+        if name == "loss" or _is_second(old, place):
+            new = _loss(script, new)
         helper = _HELPERS.get("loss" if _is_second(old, place) else name)
         spread = several and helper == "metrics" and _is_flat(old.value)
         if helper and (spread or _has_own(script, old.value)):
@@ -77,6 +79,16 @@ def rewrite(
     if all(a is b for a, b in zip(args, updated.args, strict=True)):
         return updated
     return updated.with_changes(args=tidy(args))
+
+
+def _loss(script, arg):
+    """A loss by the name that it has in Keras 3."""
+    if script.code(arg.value).strip("\"'") != "huber_loss":
+        return arg
+    if not isinstance(arg.value, cst.SimpleString):
+        return arg
+    script.done(arg.value, "`huber`")
+    return arg.with_changes(value=cst.SimpleString('"huber"'))
 
 
 def _is_own(script: Script, owner: cst.BaseExpression) -> bool:

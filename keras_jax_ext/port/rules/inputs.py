@@ -4,6 +4,7 @@ from typing import Any
 
 from keras_jax_ext.port.resolve import made_by
 from keras_jax_ext.port.rules.calling import unpacked
+from keras_jax_ext.port.rules.operations import keyword
 from keras_jax_ext.port.script import Script
 
 import libcst as cst
@@ -30,6 +31,36 @@ def shaped(
                 for i, each in enumerate(args)
             ]
     return args
+
+
+_RECURRENT = ("SimpleRNN", "GRU", "LSTM", "RNN", "ConvLSTM2D")
+
+
+def of_steps(
+    script: Script, node: cst.Call, args: list[cst.Arg], name: str
+) -> list[cst.Arg]:
+    """A recurrent layer, whose `input_dim` was that of a step."""
+    module, _, layer = name.rpartition(".")
+    if module != "keras.layers" or layer not in _RECURRENT:
+        return args
+    given = {a.keyword.value: a.value for a in args if a.keyword}
+    if not given.keys() & {"input_dim", "input_length"}:
+        return args
+    kept = [
+        a
+        for a in args
+        if not (a.keyword and a.keyword.value in ("input_dim", "input_length"))
+    ]
+    if given.keys() & {"input_shape", "batch_input_shape"}:
+        script.done(node, "`input_dim=` is left out: the shape is given")
+        return kept
+    sizes = [
+        script.code(given[key]) if key in given else "None"
+        for key in ("input_length", "input_dim")
+    ]
+    text = f"({', '.join(sizes)})"
+    script.done(node, f"`input_shape={text}`")
+    return [*kept, keyword("input_shape", cst.parse_expression(text))]
 
 
 def _is_number(script: Script, node: Any, depth: int) -> bool:

@@ -14,6 +14,8 @@ _MODELS = (
     "keras.models.Sequential",
     "keras.models.load_model",
     "keras.engine.training.Model",
+    "keras.engine.Model",
+    "keras.engine.topology.Model",
 )
 _LIKE_A_MODEL = re.compile(
     r"(?i)(model|net|network|encoder|decoder|generator|discriminator|critic"

@@ -2,7 +2,13 @@
 
 from typing import Any
 
-from keras_jax_ext.port.rules import names, operations, reductions
+from keras_jax_ext.port.rules import (
+    keras1,
+    names,
+    operations,
+    phase,
+    reductions,
+)
 from keras_jax_ext.port.rules.arguments import value_of, without
 from keras_jax_ext.port.rules.operations import keyword, tidy
 from keras_jax_ext.port.script import Script
@@ -248,8 +254,12 @@ def _constant(script, node, updated, name):
     )
 
 
+_GPUS = "keras.backend._get_available_gpus"
+
+
 def _devices(script, node, updated, name):
     kind = script.code(updated.args[0].value) if updated.args else '""'
+    kind = "GPU" if name == _GPUS else kind
     jax = script.module_name("jax")
     script.done(node, "the devices of JAX")
     if "GPU" in kind.upper():
@@ -323,6 +333,7 @@ HANDLERS = {
     "tensorflow.config.experimental.list_physical_devices": _devices,
     "tensorflow.config.list_logical_devices": _devices,
     "tensorflow.config.experimental.list_logical_devices": _devices,
+    _GPUS: _devices,
     "tensorflow.test.is_gpu_available": _has_gpu,
     "tensorflow.device": _device,
     "tensorflow.executing_eagerly": _eagerly,
@@ -333,4 +344,13 @@ HANDLERS = {
     "tensorflow.norm": reductions.norm,
     "tensorflow.linalg.norm": reductions.norm,
     "keras.backend.set_value": _set_value,
+    "keras.backend.learning_phase": phase.asked,
+    "keras.backend.in_train_phase": phase.chosen,
+    "keras.backend.in_test_phase": phase.chosen,
+    "keras.layers.Merge": keras1.merged,
+    "keras.layers.core.Merge": keras1.merged,
+    "keras.layers.merge": keras1.merged,
+    "keras.layers.merge.merge": keras1.merged,
+    "keras.engine.merge": keras1.merged,
+    "keras.engine.topology.merge": keras1.merged,
 }

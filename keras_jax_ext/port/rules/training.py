@@ -102,7 +102,7 @@ def seeded(
     if any(a.keyword and a.keyword.value == "seed" for a in updated.args):
         return updated
     owner = class_of(script, node)
-    method = script.within(node, cst.FunctionDef)
+    method = _method(script, node)
     if owner is not None and isinstance(method, cst.FunctionDef):
         if method.name.value in ("__init__", "build"):
             return updated
@@ -129,6 +129,17 @@ def seeded(
         for a in updated.args
     ]
     return updated.with_changes(args=[*args, arg])
+
+
+def _method(script: Script, node: cst.CSTNode) -> cst.CSTNode | None:
+    """The method that a node is in; functions within it see its `self`."""
+    found = None
+    for each in script.names.up(node):
+        if isinstance(each, cst.ClassDef):
+            break
+        if isinstance(each, cst.FunctionDef):
+            found = each
+    return found
 
 
 def _in_lambda_layer(script: Script, node: cst.CSTNode) -> bool:

@@ -218,6 +218,8 @@ class _Finder(visiting.Names):
         if not exports.is_module(find(name).name or name):
             return
         parent = self._script.names.parents[node]
+        if isinstance(parent, cst.Call) and parent.func is node:
+            return  # it was a function of the same name before
         if isinstance(parent, cst.Assign) and parent.value is node:
             if all(isinstance(t.target, cst.Name) for t in parent.targets):
                 return  # an alias, which is followed

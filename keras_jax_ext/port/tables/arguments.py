@@ -1,5 +1,7 @@
 """Arguments of Keras 2 that have another name or none in Keras 3."""
 
+from keras_jax_ext.port.tables.keras1 import LAYERS
+
 # In any call of this constructor (or of one below the module): argument ->
 # its name now, or `None` where it is left out.
 RENAMED: dict[str, dict[str, str | None]] = {
@@ -19,6 +21,18 @@ RENAMED: dict[str, dict[str, str | None]] = {
     "keras.models.Model": {"input": "inputs", "output": "outputs"},
     "keras.Model": {"input": "inputs", "output": "outputs"},
 }
+RENAMED |= {
+    f"keras.engine.{name}Model": RENAMED["keras.Model"]
+    for name in ("", "topology.", "training.")
+}
+RENAMED |= {
+    "keras.constraints.MaxNorm": {"m": "max_value"},
+    "keras.wrappers.scikit_learn.KerasClassifier": {"nb_epoch": "epochs"},
+    "keras.wrappers.scikit_learn.KerasRegressor": {"nb_epoch": "epochs"},
+}
+for _layer, _names in LAYERS.items():
+    _whole = f"keras.layers.{_layer}"
+    RENAMED[_whole] = {**_names, **RENAMED.get(_whole, {})}
 # Those whose loss means another thing.
 NOTES = {
     ("keras.callbacks.ModelCheckpoint", "period"): (

@@ -130,6 +130,10 @@ LEFT = {
         "the mode is an argument",
         "give `training=` where a model is called",
     ),
+    "keras.backend.placeholder": (
+        "there is no graph",
+        "give arrays to a function",
+    ),
     "keras.backend.get_session": ("there are no sessions", "leave it out"),
     "keras.backend.set_session": ("there are no sessions", "leave it out"),
     "keras.backend.rnn": ("it loops over steps", "use `jax.lax.scan`"),
