@@ -63,6 +63,7 @@ from keras_jax_ext.keras2.arrays import (
     zero_fraction,
 )
 from keras_jax_ext.keras2.callbacks import LearningRateScheduler
+from keras_jax_ext.keras2.crossentropies import crossentropy_of_logits
 from keras_jax_ext.keras2.images import (
     adjust_brightness,
     adjust_contrast,
@@ -160,6 +161,7 @@ __all__ = [
     "conv2d_transpose",
     "convert_image_dtype",
     "crelu",
+    "crossentropy_of_logits",
     "depth_to_space",
     "depthwise_conv2d",
     "ensure_shape",

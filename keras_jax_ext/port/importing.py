@@ -1,5 +1,6 @@
 """The imports of a script, once everything else is rewritten."""
 
+import re
 from typing import Any
 
 from keras_jax_ext.port import visiting
@@ -13,6 +14,9 @@ from keras_jax_ext.port.script import Script
 import libcst as cst
 
 FIRST = "first: it selects the JAX backend"
+# Losses that TensorFlow computed of what softmax and sigmoid were given.
+_LOSSES = re.compile(r"(?i)(?<!focal)(?<!focal_)crossentropy")
+_OUTPUTS = re.compile(r"(?i)softmax|sigmoid")
 
 
 class _Loaded(visiting.Names):
@@ -41,7 +45,7 @@ class Imports(cst.CSTTransformer):
         script.module.visit(before)
         module.visit(now)
         self._before, self._now = before.found, now.found
-        script.module_name("keras_jax_ext")
+        self._kje = script.module_name("keras_jax_ext")
 
     def run(self) -> cst.Module:
         """The script with its imports."""
@@ -131,14 +135,24 @@ class Imports(cst.CSTTransformer):
             if rest[place : place + 1] == body[place : place + 1]:
                 rest[place] = rest[place].with_changes(leading_lines=[])
         body = [*rest[:place], *new, *rest[place:]]
+        self._set_up(body, place + len(new))
         return tidied(module.with_changes(body=body))
+
+    def _set_up(self, body: list, place: int) -> None:
+        """Put what holds for the whole script behind the first imports."""
+        code = self.module.code
+        if not _LOSSES.search(code) or (
+            "from_logits" in code and not _OUTPUTS.search(code)
+        ):
+            return
+        while place < len(body) and _imports(body[place]):
+            place += 1
+        line = f"{self._kje}.keras2.crossentropy_of_logits()"
+        body.insert(place, cst.parse_statement(line))
 
     def _is_import(self, place: int) -> bool:
         """Whether the imports take the place of one."""
-        line = self.module.body[place]
-        return isinstance(line, cst.SimpleStatementLine) and any(
-            isinstance(each, (cst.Import, cst.ImportFrom)) for each in line.body
-        )
+        return _imports(self.module.body[place])
 
     def _place(self, module: cst.Module) -> int:
         """The number of the first statement that may import Keras."""
@@ -176,6 +190,12 @@ class Imports(cst.CSTTransformer):
             if line not in present or module == "keras":
                 lines.append(line)
         return lines
+
+
+def _imports(line: cst.CSTNode) -> bool:
+    return isinstance(line, cst.SimpleStatementLine) and any(
+        isinstance(each, (cst.Import, cst.ImportFrom)) for each in line.body
+    )
 
 
 _STANDARD = [

@@ -15,6 +15,7 @@ _METHODS = (
     "predict",
     "evaluate",
     "predict_classes",
+    "predict_proba",
     "train_on_batch",
     "test_on_batch",
     "predict_on_batch",

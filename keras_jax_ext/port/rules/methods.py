@@ -151,6 +151,7 @@ def _reset_states(script, node, updated):
 
 
 def _predict_classes(script, node, updated):
+    updated = given.rewrite(script, node, updated, "predict")
     call = updated.with_changes(
         func=updated.func.with_changes(attr=cst.Name("predict"))
     )

@@ -1,0 +1,87 @@
+"""`crossentropy_of_logits`: beside losses that are given the logits."""
+
+import keras_jax_ext as kje
+
+import keras
+import numpy as np
+import pytest
+
+RNG = np.random.default_rng(0)
+X = (255 * RNG.uniform(size=(64, 6))).astype("float32")
+CLASS = X[:, :3].argmax(axis=1)
+HOT = keras.utils.to_categorical(CLASS)
+EACH = {
+    "categorical_crossentropy": ("softmax", HOT),
+    "sparse_categorical_crossentropy": ("softmax", CLASS),
+    "binary_crossentropy": ("sigmoid", HOT),
+}
+
+
+@pytest.fixture(autouse=True)
+def _of_logits():
+    kje.keras2.crossentropy_of_logits()
+    yield
+    kje.keras2.crossentropy_of_logits(False)
+
+
+def trained(loss, activation, y, own_layer=False):
+    """The losses of a model whose data are not scaled."""
+    last = [keras.layers.Dense(3, None if own_layer else activation)]
+    if own_layer:
+        last.append(keras.layers.Activation(activation))
+    model = kje.Sequential(
+        [keras.Input((6,)), keras.layers.Dense(8, "relu"), *last]
+    )
+    values = np.random.default_rng(1)
+    model.set_weights([values.normal(size=w.shape) for w in model.weights])
+    model.compile(keras.optimizers.Adam(0.01), loss)
+    history = model.fit(X, y, epochs=5, shuffle=False, verbose=0).history
+    return history["loss"]
+
+
+@pytest.mark.parametrize("own_layer", [False, True])
+@pytest.mark.parametrize("name", EACH)
+def test_a_model_trains_as_if_the_loss_got_the_logits(name, own_layer):
+    activation, y = EACH[name]
+    kind = "".join(part.title() for part in name.split("_"))
+    reference = getattr(keras.losses, kind)(from_logits=True)
+    expected = trained(reference, "linear", y)
+    found = trained(name, activation, y, own_layer)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    kje.keras2.crossentropy_of_logits(False)
+    assert not np.allclose(trained(name, activation, y), expected, rtol=0.1)
+
+
+def test_a_loss_of_one_kind_does_not_take_the_logits_of_the_other():
+    logits = np.array([[2.0, -1.0, 0.5]], "float32")
+    y = np.array([[1.0, 0.0, 0.0]], "float32")
+    output = keras.activations.sigmoid(logits)
+    found = keras.losses.categorical_crossentropy(y, output)
+    chances = np.asarray(output) / np.sum(output)
+    np.testing.assert_allclose(found, [-np.log(chances[0, 0])], rtol=1e-6)
+
+
+def test_an_axis_that_is_not_the_last_is_left_alone():
+    logits = RNG.normal(size=(3, 2)).astype("float32")
+    y = np.eye(3, 2, dtype="float32")
+    output = keras.ops.softmax(logits, axis=0)
+    found = keras.ops.categorical_crossentropy(y, output, axis=0)
+    expected = -(y * np.log(np.asarray(output))).sum(axis=0)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_an_output_that_was_changed_is_a_probability():
+    logits = np.array([[-50.0]], "float32")
+    output = keras.activations.sigmoid(logits) * 1.0
+    found = keras.losses.binary_crossentropy(np.ones((1, 1)), output)
+    np.testing.assert_allclose(found, [-np.log(1e-7)], rtol=1e-5)
+
+
+def test_nothing_outlives_its_output():
+    from keras_jax_ext._keras import logits
+
+    before = len(logits._kept)
+    output = keras.activations.softmax(np.ones((2, 3), "float32"))
+    assert len(logits._kept) == before + 1
+    del output
+    assert len(logits._kept) == before
