@@ -15,11 +15,12 @@ from keras_jax_ext.port.tables.keras1 import (
 
 import libcst as cst
 
-# What shows that a script is of Keras 1.
+# Arguments that show that a script is of Keras 1, and a comment.
 _SHOWN = re.compile(
-    r"\b(nb_epoch|border_mode|nb_filter|nb_row|filter_length|pool_length"
-    r"|dim_ordering|W_regularizer|inner_init|samples_per_epoch)\b"
+    r"[(,]\s*(nb_epoch|border_mode|nb_filter|nb_row|filter_length|pool_length"
+    r"|dim_ordering|W_regularizer|inner_init|samples_per_epoch)\s*=[^=]"
 )
+_COMMENT = re.compile(r"#.*")
 _OF_KERAS = re.compile(r"^\s*(from|import) keras\b", re.MULTILINE)
 
 
@@ -99,7 +100,8 @@ def _has_two_sizes(script, args) -> bool:
 def _is_of_keras1(script, node) -> bool:
     gone = {"init", "subsample", "bias", "border_mode", "W_regularizer"}
     keys = {a.keyword.value for a in node.args if a.keyword}
-    return bool(keys & gone) or bool(_SHOWN.search(script.module.code))
+    code = _COMMENT.sub("", script.module.code)
+    return bool(keys & gone) or bool(_SHOWN.search(code))
 
 
 def merged(
