@@ -52,13 +52,19 @@ def test_a_model_trains_as_if_the_loss_got_the_logits(name, own_layer):
     assert not np.allclose(trained(name, activation, y), expected, rtol=0.1)
 
 
-def test_a_loss_of_one_kind_does_not_take_the_logits_of_the_other():
+def test_a_loss_takes_the_logits_of_either_as_tensorflow_does():
     logits = np.array([[2.0, -1.0, 0.5]], "float32")
     y = np.array([[1.0, 0.0, 0.0]], "float32")
-    output = keras.activations.sigmoid(logits)
-    found = keras.losses.categorical_crossentropy(y, output)
-    chances = np.asarray(output) / np.sum(output)
-    np.testing.assert_allclose(found, [-np.log(chances[0, 0])], rtol=1e-6)
+    found = keras.losses.binary_crossentropy(
+        y, keras.activations.softmax(logits)
+    )
+    expected = np.log1p(np.exp([-2.0, -1.0, 0.5])).mean()
+    np.testing.assert_allclose(found, [expected], rtol=1e-6)
+    found = keras.losses.categorical_crossentropy(
+        y, keras.activations.sigmoid(logits)
+    )
+    expected = np.log(np.exp(logits).sum()) - 2.0
+    np.testing.assert_allclose(found, [expected], rtol=1e-6)
 
 
 def test_an_axis_that_is_not_the_last_is_left_alone():

@@ -13,13 +13,14 @@ from typing import Any
 from keras.src import backend
 
 _SOURCES = ("softmax", "sigmoid")
-_LOSSES = {
-    "categorical_crossentropy": "softmax",
-    "sparse_categorical_crossentropy": "softmax",
-    "binary_crossentropy": "sigmoid",
-}
-# By the identity of an output: itself, what made it, and of what.
-_kept: dict[int, tuple[weakref.ref, str, Any]] = {}
+# Each takes the logits of either, as `_keras_logits` of TensorFlow's tensors.
+_LOSSES = (
+    "categorical_crossentropy",
+    "sparse_categorical_crossentropy",
+    "binary_crossentropy",
+)
+# By the identity of an output: itself, and what it was made of.
+_kept: dict[int, tuple[weakref.ref, Any]] = {}
 
 
 _state = {"on": False}
@@ -33,8 +34,8 @@ def look_up(enabled: bool) -> None:
         return
     for name in _SOURCES:
         setattr(nn, name, _source(getattr(nn, name), name))
-    for name, source in _LOSSES.items():
-        setattr(nn, name, _loss(getattr(nn, name), source))
+    for name in _LOSSES:
+        setattr(nn, name, _loss(getattr(nn, name)))
 
 
 def _source(function: Callable[..., Any], name: str) -> Callable[..., Any]:
@@ -42,32 +43,27 @@ def _source(function: Callable[..., Any], name: str) -> Callable[..., Any]:
     def run(x: Any, axis: Any = -1) -> Any:
         output = function(x) if name == "sigmoid" else function(x, axis=axis)
         if _state["on"] and axis in (-1, getattr(x, "ndim", 0) - 1):
-            _remember(output, name, x)
+            _remember(output, x)
         return output
 
     run.keeps_logits = True  # type: ignore[attr-defined]
     return run
 
 
-def _remember(output: Any, name: str, logits: Any) -> None:
+def _remember(output: Any, logits: Any) -> None:
     key = id(output)
     # The logits live as long as the output does.
     there = weakref.ref(output, lambda _: _kept.pop(key, None))
-    _kept[key] = there, name, logits
+    _kept[key] = there, logits
 
 
-def _loss(function: Callable[..., Any], source: str) -> Callable[..., Any]:
+def _loss(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def run(
         target: Any, output: Any, from_logits: bool = False, **kwargs: Any
     ) -> Any:
-        there, name, logits = _kept.get(id(output), (None, "", None))
-        of_it = (
-            _state["on"]
-            and there is not None
-            and there() is output
-            and name == source
-        )
+        there, logits = _kept.get(id(output), (None, None))
+        of_it = _state["on"] and there is not None and there() is output
         if of_it and not from_logits and kwargs.get("axis", -1) == -1:
             output, from_logits = logits, True
         return function(target, output, from_logits=from_logits, **kwargs)
