@@ -9,9 +9,9 @@ __version__ = "0.1.0"
 from keras_jax_ext import _keras as _keras
 from keras_jax_ext import layers, losses, metrics, models, optimizers
 from keras_jax_ext._inline.scope import inline
+from keras_jax_ext._loop.cached import cache_programs
 from keras_jax_ext._loop.points import Points
 from keras_jax_ext._training.updates import MovingAverage, Update
-from keras_jax_ext._xla.cached import cache_programs
 from keras_jax_ext.ensembles import Ensemble
 from keras_jax_ext.layers import Layer
 from keras_jax_ext.models import Model, Sequential, extend

@@ -59,6 +59,7 @@ from keras_jax_ext._keras.declaring import (
     uninitialized_variables as uninitialized_variables,
     unlock as unlock,
 )
+from keras_jax_ext._keras.drawing import draw_by_size as draw_by_size
 from keras_jax_ext._keras.summarizing import (
     bold_text as bold_text,
     count_params as count_params,
@@ -73,6 +74,7 @@ from keras_jax_ext._keras.mixing import Mixin as Mixin
 from keras_jax_ext._keras.optimizing import (
     Several as Several,
     UpdatesAtOnce as UpdatesAtOnce,
+    made_on_host as made_on_host,
 )
 from keras_jax_ext._keras.recurring import carry_states as carry_states
 from keras_jax_ext._keras.saving import (
@@ -115,7 +117,7 @@ from keras_jax_ext._keras.trainer import (
     build_layers as build_layers,
     cache_iterator as cache_iterator,
     cached_iterator as cached_iterator,
-    BuiltByLosses as BuiltByLosses,
+    BuiltWithoutCall as BuiltWithoutCall,
     check_compiled as check_compiled,
     disown_state as disown_state,
     first_epoch as first_epoch,

@@ -5,6 +5,7 @@ public hook around a step.
 """
 
 import contextlib
+import functools
 import inspect
 from collections.abc import Iterator
 from typing import Any
@@ -30,6 +31,7 @@ from keras.src.utils.python_utils import (
 # ruff: isort: on
 
 from keras_jax_ext._keras.mixing import Mixin
+from keras_jax_ext._keras.optimizing import made_on_host
 from keras_jax_ext._keras.reading import EpochIterator
 
 
@@ -306,14 +308,16 @@ def rows_seen(model: Any) -> Any:
     return model._loss_tracker.count.value
 
 
-class BuiltByLosses(Mixin):
-    """Mixin: a model whose outputs nobody asks for is not called to build it.
+class BuiltWithoutCall(Mixin):
+    """Mixin: a model is not called to build it where no call is needed.
 
     Keras calls the model before its losses. These may call parts of it alone,
-    on other inputs than `call` takes, and there may be no `call`.
+    on other inputs than `call` takes, and there may be no `call`. And a model
+    that was given by its outputs has their shapes already.
     """
 
     built: bool
+    optimizer: Any
 
     def _is_built_by_losses(self) -> bool:
         """Whether losses are all that is left to build."""
@@ -322,24 +326,80 @@ class BuiltByLosses(Mixin):
     # Private, the place where both loops build a model; replaced by: a public
     # hook for it.
     def _symbolic_build(self, iterator=None, data_batch=None):
-        if self._is_built_by_losses():
+        by_losses = self._is_built_by_losses()
+        if by_losses or (_has_outputs(self) and not is_compiled_built(self)):
             if data_batch is None:
                 data_batch = _first_batch(iterator)
-            x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(
-                keras.tree.map_structure(_symbol, data_batch)
-            )
+            batch = keras.tree.map_structure(_symbol, data_batch)
+            x, y, weights = keras.utils.unpack_x_y_sample_weight(batch)
+            if by_losses:
+                self._build_by_losses(x, y, weights)
+            elif _are_declared(self, x):
+                _build_by_outputs(self, x, y, weights)
+        with made_on_host(self.optimizer):
+            super()._symbolic_build(iterator=iterator, data_batch=data_batch)
+
+    def _build_by_losses(self, x, y, sample_weight):
+        backend.compute_output_spec(
+            self.compute_loss,
+            x,
+            y,
+            None,
+            sample_weight=sample_weight,
+            training=False,
+        )
+        layers = self._flatten_layers(include_self=False)
+        if all(layer.built for layer in layers):
+            self.built = True
+
+
+def _has_outputs(model):
+    """Whether a call computes what a functional model has declared, no more.
+
+    Layers of the user, and functions in `Lambda`, may do more than that.
+    """
+    layers = model._flatten_layers()
+    return getattr(_functional(model), "outputs", None) and all(
+        layer.built
+        and type(layer).call.__module__.startswith("keras.src.")
+        and not isinstance(layer, keras.layers.Lambda)
+        for layer in layers
+    )
+
+
+def _functional(model):
+    return getattr(model, "_functional", model)
+
+
+def _are_declared(model, x):
+    """Whether inputs are of the shapes that were declared, for any batch."""
+    given, declared = keras.tree.flatten(x), _functional(model).inputs
+    return len(given) == len(declared) and all(
+        a.shape[1:] == b.shape[1:] and b.shape[0] is None
+        for a, b in zip(given, declared, strict=True)
+    )
+
+
+def _build_by_outputs(model, x, y, sample_weight):
+    """Build losses and metrics as Keras does, but from declared outputs."""
+    rows = keras.tree.flatten(x)[0].shape[0]
+    # Private; replaced by: a public structure of the outputs.
+    y_pred = keras.tree.map_structure(
+        lambda a: keras.KerasTensor((rows, *a.shape[1:]), a.dtype),
+        _functional(model)._outputs_struct,
+    )
+    if None in (d for a in keras.tree.flatten(y_pred) for d in a.shape):
+        return
+    compiled = model._compile_loss, model._compile_metrics
+    steps = (
+        functools.partial(model._compute_loss, training=False),
+        model.compute_metrics,
+    )
+    for of, step in zip(compiled, steps, strict=True):
+        if of is not None and not of.built:
             backend.compute_output_spec(
-                self.compute_loss,
-                x,
-                y,
-                None,
-                sample_weight=sample_weight,
-                training=False,
+                step, x, y, y_pred, sample_weight=sample_weight
             )
-            layers = self._flatten_layers(include_self=False)
-            if all(layer.built for layer in layers):
-                self.built = True
-        super()._symbolic_build(iterator=iterator, data_batch=data_batch)
 
 
 def _symbol(array):

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from keras_jax_ext._loop import device
 from keras_jax_ext._loop.batches import Span
 from keras_jax_ext._xla import cpu
-from keras_jax_ext._xla.compilation import Compilation
+from keras_jax_ext._xla.compilation import Compilation, uncollected
 from keras_jax_ext._xla.faults import calls_python, checks_values
 from keras_jax_ext._xla.options import compiler_options
 
@@ -248,6 +248,7 @@ class Program:
         # JAX's debug modes run a failed program again, from its arguments.
         return bool(self._calls_python) or checks_values()
 
+    @uncollected()
     def room(self, state: Any, span: Span, keep: Keep | None) -> int | None:
         """The most steps of a span that one call takes, `None` for all.
 
@@ -268,6 +269,7 @@ class Program:
             self._room[key] = max(1, min(most, span.data.capacity))
         return self._room[key]
 
+    @uncollected()
     def __call__(
         self, state: Any, span: Span, keep: Keep | None = None
     ) -> tuple[Any, Any, Any]:
@@ -290,6 +292,7 @@ class Program:
         """Whether nothing was traced for it yet."""
         return self._calls_python is None
 
+    @uncollected()
     def trace(self, state: Any, span: Span, keep: Keep | None = None) -> Any:
         """Trace what a call with such arguments runs.
 
@@ -304,6 +307,7 @@ class Program:
         run, args = self._prepared(state, span, keep)
         return run.trace(*args)
 
+    @uncollected()
     def begin(self, traced: Any) -> None:
         """Begin to compile in a thread what was traced: a call waits for it.
 

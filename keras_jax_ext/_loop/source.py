@@ -28,6 +28,7 @@ from keras_jax_ext._loop.readers import (
     why_not_again,
 )
 from keras_jax_ext._loop.stream import Stream
+from keras_jax_ext._xla.compilation import uncollected
 
 import jax
 import keras
@@ -121,6 +122,7 @@ class Source:
         found = holders(self._counter.data_adapter, *others)
         return [*found, *([] if orders is None else [orders])]
 
+    @uncollected()
     def build(self) -> None:
         """Build the model from Keras's own first batch.
 

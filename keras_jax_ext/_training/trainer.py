@@ -35,7 +35,7 @@ from keras_jax_ext.optimizers._optax_optimizer import (
 import keras
 
 
-class Trainer(_keras.TrainingMode, _keras.BuiltByLosses):
+class Trainer(_keras.TrainingMode, _keras.BuiltWithoutCall):
     """Mixin: the `compile`, `fit`, `evaluate` and `predict` of our models.
 
     It stands right above `keras.Model`, and below the methods that a model's

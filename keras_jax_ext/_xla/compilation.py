@@ -1,10 +1,29 @@
 """A program that is compiled in a thread: XLA works without Python's lock."""
 
 import contextlib
+import gc
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import jax
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Within the block, Python does not look for garbage.
+
+    A trace makes objects by the hundred thousand and keeps them, and Python
+    looks through all that it has each time their number has grown by a
+    quarter: for a model of 150 layers, a quarter of the time of its trace.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 class Compilation:

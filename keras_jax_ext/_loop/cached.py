@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from keras_jax_ext import _keras
+
 import jax
 
 # JAX leaves small programs out: the first of a model are hundreds of them.
@@ -31,6 +33,10 @@ def cache_programs(
     the versions and options of the compiler, and the device. A changed model,
     or another version of jaxlib, Keras or this package, finds none and
     compiles. A program that calls Python calls that of its own process.
+
+    The first process starts sooner, too: from here on, Keras draws initial
+    weights with a program for each size, not for each shape. They have the same
+    values. This holds on a CPU.
 
     To switch it off, leave the call out; the folder can be deleted at any
     time. Whoever can write to it can make your processes run their code.
@@ -56,6 +62,7 @@ def cache_programs(
         Path of the folder in use; `None`, with a warning, if it cannot be
         written.
     """
+    _keras.draw_by_size()
     given = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
     if given:
         return Path(given)

@@ -181,7 +181,7 @@ def test_the_oldest_programs_are_deleted(folder):
 
 def test_processors_have_a_folder_each(folder, monkeypatch):
     info = folder / "cpuinfo"
-    monkeypatch.setattr("keras_jax_ext._xla.cached._CPU_INFO", info)
+    monkeypatch.setattr("keras_jax_ext._loop.cached._CPU_INFO", info)
     found = set()
     for flags in ("flags : avx2", "flags : avx2 avx512f", None):
         info.write_text(flags) if flags else info.unlink()
