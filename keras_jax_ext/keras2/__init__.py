@@ -113,6 +113,7 @@ from keras_jax_ext.keras2.results import (
     layer_input,
     metrics_names,
 )
+from keras_jax_ext.keras2.sharing import shared
 from keras_jax_ext.keras2.states import stateful
 from keras_jax_ext.keras2.trainable import compile  # noqa: A004 (Keras's)
 from keras_jax_ext.keras2.weighing import as_array, weighted
@@ -202,6 +203,7 @@ __all__ = [
     "segment_mean",
     "segment_sum",
     "sequence_mask",
+    "shared",
     "skipgrams",
     "slice",
     "space_to_depth",

@@ -19,6 +19,7 @@ from keras_jax_ext.port.rules import (
     saving,
     setup,
     shapes,
+    sharing,
     states,
     tensorflow,
     texts,
@@ -40,6 +41,7 @@ class Rewriter(cst.CSTTransformer):
         self.files = saving.Files(script)
         self.results = results.Results(script)
         self.freezing = freezing.Freezing(script)
+        self.sharing = sharing.Sharing(script)
         self._dropped: set[cst.CSTNode] = set()
 
     def run(self) -> cst.Module:
@@ -149,7 +151,8 @@ class Rewriter(cst.CSTTransformer):
             updated = arguments.rewrite(script, original, updated, name)
             if isinstance(updated, cst.Call):
                 done = self.files.rewrite(original, updated, name) or updated
-                return states.rewrite(script, original, done, name)
+                done = states.rewrite(script, original, done, name)
+                return self.sharing.made(original, done)
         begins = name.startswith(tensorflow.DATASET + ".")
         if begins and not tensorflow.is_dataset(name):
             script.todo(
@@ -164,6 +167,7 @@ class Rewriter(cst.CSTTransformer):
             return self.files.asked(original, updated)
         several = self.results.several
         updated = compiling.rewrite(self.script, original, updated, several)
+        updated = self.sharing.argument(original, updated)
         updated = self.files.asked(original, updated)
         done = self.files.rewrite(original, updated, None)
         done = done or self.freezing.rewrite(original, updated)
