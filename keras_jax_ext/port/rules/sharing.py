@@ -130,7 +130,7 @@ class Sharing:
         return len(calls) > 1 or any(script.within(c, _LOOPS) for c in calls)
 
     def _of_loops(self, calls: list[cst.Call]) -> None:
-        groups: dict[Any, set[str]] = {}
+        groups: dict[Any, set[Any]] = {}
         owners: dict[Any, cst.BaseExpression] = {}
         for call in calls:
             assert isinstance(call.func, cst.Attribute)
@@ -164,30 +164,62 @@ class Sharing:
         root = variables
         while isinstance(root, (cst.Attribute, cst.Subscript)):
             root = root.value
-        given = self._given(root) if isinstance(root, cst.Name) else []
-        return {f"{text} of {g}" for g in given} or {text}
+        if not isinstance(root, cst.Name):
+            return {text}
+        assert isinstance(call.func, cst.Attribute)
+        given = self._given(root) or self._turns(root, call.func.value)
+        return {f"{text} of {g}" for g in given}
 
-    def _given(self, root: cst.Name) -> list[str]:
+    def _given(self, root: cst.Name) -> list[Any]:
         """What the calls of a function give for an argument of it."""
         script = self._script
         for each in script.names.assignments(root):
             param = made_by(each)
             function = param and script.within(param, cst.FunctionDef)
-            if not isinstance(param, cst.Param) or not isinstance(
+            if isinstance(param, cst.Param) and isinstance(
                 function, cst.FunctionDef
             ):
-                continue
-            names = [p.name.value for p in function.params.params]
-            place = names.index(root.value) if root.value in names else -1
-            found = []
-            for call in _calls_of(script, function):
-                by_place = [a.value for a in call.args if a.keyword is None]
-                value: Any = value_of(list(call.args), root.value)
-                if value is None and 0 <= place < len(by_place):
-                    value = by_place[place]
-                found += [] if value is None else [script.code(value)]
-            return found
+                values = [
+                    _argument(function, root.value, call)
+                    for call in _calls_of(script, function)
+                ]
+                found = [self._turns(v) for v in values if v is not None]
+                return [each for turns in found for each in turns]
         return []
+
+    def _turns(
+        self,
+        node: cst.BaseExpression,
+        optimizer: cst.BaseExpression | None = None,
+    ) -> list[Any]:
+        """What stands for a value: twice, if the turns of a loop make it."""
+        key = self._key(node)
+        loop = self._script.within(node, _LOOPS)
+        again = loop is not None and self._is_made_in(loop, node)
+        if again and not self._is_made_in(loop, optimizer):
+            return [key, (key, "again")]
+        return [key]
+
+    def _is_made_in(self, loop: Any, node: cst.BaseExpression | None) -> bool:
+        if not isinstance(node, cst.Name):
+            return False
+        made = map(made_by, self._script.names.assignments(node))
+        up = self._script.names.up
+        return any(m is not None and loop in up(m) for m in made)
+
+
+def _argument(
+    function: cst.FunctionDef, name: str, call: cst.Call
+) -> cst.BaseExpression | None:
+    """What a call gives for an argument of a function."""
+    if value := value_of(list(call.args), name):
+        return value
+    names = [p.name.value for p in function.params.params]
+    if names[0] == "self":
+        names = names[1:]
+    place = names.index(name) if name in names else len(call.args)
+    by_place = [a.value for a in call.args if a.keyword is None]
+    return by_place[place] if place < len(by_place) else None
 
 
 def _optimizer(call: cst.Call) -> cst.BaseExpression | None:

@@ -295,6 +295,16 @@ def _cardinality(script, node, updated, name):
     return cst.Call(cst.Attribute(data, cst.Name("cardinality")))
 
 
+def _floatx(script, node, updated, name):
+    """JAX computes in 64 bits only where it is told to."""
+    value = node.args[0].value if node.args else None
+    if isinstance(value, cst.SimpleString) and "float64" in value.value:
+        line = f'{script.target("jax.config")}.update("jax_enable_x64", True)'
+        script.preceding[script.statement(node)] = line
+        script.done(node, "JAX computes in 64 bits, too")
+    return operations.rewrite(script, node, updated, name)
+
+
 def _set_value(script, node, updated, name):
     if len(updated.args) != 2:
         return _refused(script, node, updated, "this `K.set_value`")
@@ -332,5 +342,6 @@ HANDLERS = {
     "keras.metrics.binary_accuracy": reductions.binary_accuracy,
     "tensorflow.norm": reductions.norm,
     "tensorflow.linalg.norm": reductions.norm,
+    "keras.backend.set_floatx": _floatx,
     "keras.backend.set_value": _set_value,
 }

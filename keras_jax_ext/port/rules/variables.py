@@ -84,7 +84,6 @@ _OF_ARRAYS = {
     "jax.numpy.linalg.pinv",
     "jax.scipy.special.xlogy",
     "keras.ops.count_nonzero",
-    "keras.ops.image.resize",
     "keras.ops.in_top_k",
     "keras.ops.map",
     "keras.ops.moments",
