@@ -2,8 +2,15 @@
 
 from typing import Any
 
-from keras_jax_ext.port.rules import names, operations, reductions
+from keras_jax_ext.port.rules import (
+    further,
+    names,
+    operations,
+    reductions,
+    shapeless,
+)
 from keras_jax_ext.port.rules.arguments import value_of, without
+from keras_jax_ext.port.rules.further import refused
 from keras_jax_ext.port.rules.operations import keyword, tidy
 from keras_jax_ext.port.script import Script
 
@@ -76,9 +83,9 @@ def _variable(script: Any, node: Any, updated: Any, name: str) -> Any:
         not in ("initial_value", "trainable", "name", "dtype")
     ]
     if bad or not args:
-        return _refused(script, node, updated, f"`{bad}` of tf.Variable")
+        return refused(script, node, updated, f"`{bad}` of tf.Variable")
     if isinstance(first, cst.Lambda):
-        return _refused(script, node, updated, "a function as initial value")
+        return refused(script, node, updated, "a function as initial value")
     args = [
         a.with_changes(keyword=cst.Name("initializer"))
         if a.keyword and a.keyword.value == "initial_value"
@@ -113,18 +120,12 @@ def _is_float(node) -> bool:
     return isinstance(node, (cst.Float, cst.Call))
 
 
-def _refused(script, node, updated, what):
-    names.keep(script, node.func)
-    script.todo(node, f"{what} has no counterpart", "write it by hand")
-    return updated
-
-
 def _function(script, node, updated, name):
     """`tf.function(f)` is `f`."""
     if len(updated.args) >= 1 and updated.args[0].keyword is None:
         said(script, node)
         return updated.args[0].value
-    return _refused(script, node, updated, "this tf.function")
+    return refused(script, node, updated, "this tf.function")
 
 
 def said(script: Script, node: cst.CSTNode) -> None:
@@ -179,6 +180,8 @@ def _is_traced(script: Script, node: cst.CSTNode) -> bool:
 
 def _where(script, node, updated, name):
     if len(updated.args) < 3:
+        if shapeless.refused(script, node, operations.short(name)):
+            return updated
         script.done(node, "`jax.numpy.argwhere`")
         func = names.written(script, node.func, "jax.numpy.argwhere")
         return updated.with_changes(func=func)
@@ -197,7 +200,7 @@ def _matmul(script, node, updated, name):
         if script.code(value) == "False":
             continue
         if script.code(value) != "True" or len(args) < 2:
-            return _refused(script, node, updated, f"this `{key}=`")
+            return refused(script, node, updated, f"this `{key}=`")
         inner = script.code(args[place].value)
         swapped = cst.parse_expression(f"{swap}({inner}, -1, -2)")
         args[place] = args[place].with_changes(value=swapped)
@@ -226,7 +229,7 @@ def _constant(script, node, updated, name):
     if isinstance(first, cst.BaseString) or (
         dtype is not None and script.names.quiet(dtype) == "tensorflow.string"
     ):
-        return _refused(script, node, updated, "a tensor of strings")
+        return refused(script, node, updated, "a tensor of strings")
     shape = value_of(list(updated.args), "shape")
     if shape is None or name != "tensorflow.constant":
         return operations.rewrite(script, node, updated, name)
@@ -289,33 +292,10 @@ def _logger(script, node, updated, name):
 
 def _cardinality(script, node, updated, name):
     if len(updated.args) != 1:
-        return _refused(script, node, updated, "this `cardinality`")
+        return refused(script, node, updated, "this `cardinality`")
     script.done(node, "`cardinality()` of the dataset")
     data = updated.args[0].value
     return cst.Call(cst.Attribute(data, cst.Name("cardinality")))
-
-
-def _floatx(script, node, updated, name):
-    """JAX computes in 64 bits only where it is told to."""
-    value = node.args[0].value if node.args else None
-    if isinstance(value, cst.SimpleString) and "float64" in value.value:
-        line = f'{script.target("jax.config")}.update("jax_enable_x64", True)'
-        script.preceding[script.statement(node)] = line
-        script.done(node, "JAX computes in 64 bits, too")
-    return operations.rewrite(script, node, updated, name)
-
-
-def _set_value(script, node, updated, name):
-    if len(updated.args) != 2:
-        return _refused(script, node, updated, "this `K.set_value`")
-    target, value = (script.code(a.value) for a in updated.args)
-    script.done(node, "`assign`")
-    if target.endswith((".lr", ".learning_rate")):
-        owner = target.rpartition(".")[0]
-        return cst.parse_expression(
-            f'setattr({owner}, "learning_rate", {value})'
-        )
-    return cst.parse_expression(f"{target}.assign({value})")
 
 
 HANDLERS = {
@@ -342,6 +322,9 @@ HANDLERS = {
     "keras.metrics.binary_accuracy": reductions.binary_accuracy,
     "tensorflow.norm": reductions.norm,
     "tensorflow.linalg.norm": reductions.norm,
-    "keras.backend.set_floatx": _floatx,
-    "keras.backend.set_value": _set_value,
+    "keras.backend.set_floatx": further.floatx,
+    "tensorflow.image.resize": further.resize,
+    "keras.utils.to_categorical": further.categorical,
+    "keras.utils.np_utils.to_categorical": further.categorical,
+    "keras.backend.set_value": further.set_value,
 }
