@@ -14,6 +14,7 @@ from keras_jax_ext.port.rules import (
     methods,
     names,
     operations,
+    own_gradients,
     rates,
     results,
     saving,
@@ -222,6 +223,9 @@ class Rewriter(cst.CSTTransformer):
         ):
             tensorflow.said(self.script, original)
             return cst.RemoveFromParent()
+        if own_gradients.is_plain(self.script, original):
+            now = names.written(self.script, inner, own_gradients.NOW)
+            return updated.with_changes(decorator=now)
         return updated
 
     def visit_Decorator(self, node: cst.Decorator) -> bool:
@@ -231,7 +235,7 @@ class Rewriter(cst.CSTTransformer):
             dotted(func)
             and self.script.names.quiet(func) in tensorflow.FUNCTIONS
         )
-        return not dropped
+        return not dropped and not own_gradients.is_plain(self.script, node)
 
     def leave_FunctionDef(self, original: Any, updated: Any) -> Any:
         updated = training.method(self.script, original, updated)

@@ -20,6 +20,27 @@ def floatx(script: Script, node: cst.Call, updated: cst.Call, name: str) -> Any:
     return operations.rewrite(script, node, updated, name)
 
 
+def shuffle_and_repeat(
+    script: Script, node: cst.Call, updated: cst.Call, name: str
+) -> Any:
+    """A function for `apply` of a dataset."""
+    order = ("buffer_size", "count", "seed")
+    if any(arg.star for arg in node.args) or len(node.args) > len(order):
+        return refused(script, node, updated, "this `shuffle_and_repeat`")
+    given = {
+        arg.keyword.value if arg.keyword else order[place]: arg.value
+        for place, arg in enumerate(updated.args)
+    }
+    texts = {key: script.code(value) for key, value in given.items()}
+    data = script.fresh("data")
+    seed = f", seed={texts['seed']}" if "seed" in texts else ""
+    script.done(node, "`shuffle`, and `repeat`")
+    return cst.parse_expression(
+        f"lambda {data}: {data}.shuffle({texts['buffer_size']}{seed})"
+        f".repeat({texts.get('count', '')})"
+    )
+
+
 _RESIZES = ("bilinear", "nearest", "bicubic", "lanczos3", "lanczos5")
 
 

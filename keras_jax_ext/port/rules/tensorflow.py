@@ -322,6 +322,9 @@ HANDLERS = {
     "keras.metrics.binary_accuracy": reductions.binary_accuracy,
     "tensorflow.norm": reductions.norm,
     "tensorflow.linalg.norm": reductions.norm,
+    "tensorflow.data.experimental.shuffle_and_repeat": (
+        further.shuffle_and_repeat
+    ),
     "keras.backend.set_floatx": further.floatx,
     "tensorflow.image.resize": further.resize,
     "keras.utils.to_categorical": further.categorical,
