@@ -680,3 +680,97 @@ def test_the_order_of_axes_has_names_of_keras_1():
         keras.config.set_image_data_format(before)
     with pytest.raises(ValueError, match="dim_ordering='default'"):
         keras2.set_image_dim_ordering("default")
+
+
+def _lines(sizes):
+    return [
+        kje.Sequential(
+            [
+                keras.Input((size,)),
+                keras.layers.Dense(1, kernel_initializer="ones"),
+            ]
+        )
+        for size in sizes
+    ]
+
+
+def _train(models, optimizers, turns=3):
+    for _ in range(turns):
+        for model, optimizer in zip(models, optimizers, strict=True):
+            if not model.compiled:
+                model.compile(optimizer, "mse")
+            model.train_on_batch(X[:, : model.input_shape[-1]], Y[:, :1])
+    return [model.get_weights() for model in models]
+
+
+@pytest.mark.parametrize("rate", ["number", "schedule"])
+def test_an_optimizer_of_two_models_counts_the_steps_of_both(rate):
+    # By Adam's formula: its bias is corrected by the count of all steps.
+    def made():
+        schedule = keras.optimizers.schedules.InverseTimeDecay(0.1, 1, 0.5)
+        return keras.optimizers.Adam(0.1 if rate == "number" else schedule)
+
+    one, two = made(), made()
+    found = _train(_lines((2, 3)), [keras2.shared(one) for _ in range(2)])
+    assert int(one.iterations) == 6
+
+    first, second = _lines((2, 3))
+    two.build(first.trainable_variables + second.trainable_variables)
+    for _ in range(3):
+        for model in (first, second):
+            x = X[:, : model.input_shape[-1]]
+
+            def loss(model=model, x=x):
+                return keras.ops.mean((model(x) - Y[:, :1]) ** 2)
+
+            variables = model.trainable_variables
+            _, gradients = kje.value_and_grad(loss, variables)()
+            two.apply(gradients, variables)
+    wanted = [first.get_weights(), second.get_weights()]
+    for here, there in zip(found, wanted, strict=True):
+        for a, b in zip(here, there, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["Adam", "SGD", "RMSprop", "Nadam"])
+def test_a_shared_optimizer_takes_further_variables(kind):
+    def made():
+        more = {"momentum": 0.9} if kind == "SGD" else {}
+        return getattr(keras.optimizers, kind)(0.1, **more)
+
+    starts = np.array([[1.0], [2.0]], "float32")
+    results = []
+    for optimizer in (keras2.shared(made()), made()):
+        a, b = map(keras.Variable, starts)
+        if not results:
+            assert optimizer.variables[2:] == []
+        else:
+            optimizer.build([a, b])  # Keras's own, which knows both
+        for turn in range(4):
+            optimizer.apply_gradients([(np.ones((1,)) * (turn + 1), a)])
+            optimizer.apply_gradients([(np.ones((1,)), b)])
+        assert int(optimizer.iterations) == 8
+        results.append([a.numpy(), b.numpy(), len(optimizer.variables)])
+    for here, there in zip(*results, strict=True):
+        np.testing.assert_allclose(here, there, rtol=1e-6)
+
+
+def test_a_model_compiled_anew_keeps_what_a_shared_optimizer_knows():
+    sgd = keras.optimizers.SGD(0.1, momentum=0.9)
+    (model,) = _lines((2,))
+    model.compile(keras2.shared(sgd), "mse")
+    model.train_on_batch(X[:, :2], Y[:, :1])
+    model.compile(keras2.shared(sgd), "mse")
+    model.train_on_batch(X[:, :2], Y[:, :1])
+
+    (stock,) = _lines((2,))
+    stock.compile(keras.optimizers.SGD(0.1, momentum=0.9), "mse")
+    for _ in range(2):
+        stock.train_on_batch(X[:, :2], Y[:, :1])
+    for a, b in zip(model.get_weights(), stock.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+    assert int(sgd.iterations) == 2
+
+
+def test_a_name_of_an_optimizer_is_shared_as_it_is():
+    assert keras2.shared("adam") == "adam"

@@ -89,6 +89,13 @@ from keras_jax_ext._keras.saving import (
     weights_file as weights_file,
     write_class as write_class,
 )
+from keras_jax_ext._keras.sharing import (
+    copy_slots as copy_slots,
+    knows as knows,
+    share_scalars as share_scalars,
+    sibling as sibling,
+    take_on as take_on,
+)
 from keras_jax_ext._keras.streams import (
     Alone as Alone,
     set_streams as set_streams,

@@ -53,6 +53,7 @@ from keras_jax_ext.keras2.arrays import (
     slice,  # noqa: A004 (TensorFlow's name)
     split,
     squared_difference,
+    svd,
     to_numpy,
     top_k,
     unique,
@@ -90,6 +91,7 @@ from keras_jax_ext.keras2.images import (
     random_flip_up_down,
     random_hue,
     random_saturation,
+    resize,
     resize_with_crop_or_pad,
     rot90,
     space_to_depth,
@@ -119,6 +121,7 @@ from keras_jax_ext.keras2.results import (
     layer_input,
     metrics_names,
 )
+from keras_jax_ext.keras2.sharing import shared
 from keras_jax_ext.keras2.states import stateful
 from keras_jax_ext.keras2.trainable import compile  # noqa: A004 (Keras's)
 from keras_jax_ext.keras2.weighing import as_array, weighted
@@ -208,6 +211,7 @@ __all__ = [
     "reciprocal_no_nan",
     "repeat_vector",
     "reset_states",
+    "resize",
     "resize_with_crop_or_pad",
     "rot90",
     "scatter_add",
@@ -217,6 +221,7 @@ __all__ = [
     "segment_sum",
     "sequence_mask",
     "set_image_dim_ordering",
+    "shared",
     "skipgrams",
     "slice",
     "space_to_depth",
@@ -224,6 +229,7 @@ __all__ = [
     "squared_difference",
     "stateful",
     "stateful_step",
+    "svd",
     "text_to_word_sequence",
     "to_numpy",
     "tokenizer_from_json",

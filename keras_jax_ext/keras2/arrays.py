@@ -194,8 +194,8 @@ def gather_nd(params: Any, indices: Any) -> jax.Array:
     return jnp.asarray(params)[tuple(jnp.moveaxis(indices, -1, 0))]
 
 
-def boolean_mask(tensor: Any, mask: Any) -> jax.Array:
-    """Take the entries for which a mask is true, by its leading axes.
+def boolean_mask(tensor: Any, mask: Any, axis: int | None = None) -> jax.Array:
+    """Take the entries for which a mask is true, by its axes.
 
     Example:
 
@@ -207,13 +207,45 @@ def boolean_mask(tensor: Any, mask: Any) -> jax.Array:
 
     Args:
         tensor: Array.
-        mask: Booleans, of the leading axes of `tensor`.
+        mask: Booleans, of axes of `tensor` that follow one another.
+        axis: Integer, the first of them. Defaults to `None`, the first of all.
 
     Returns:
-        Array with one leading axis for those of the mask.
+        Array with one axis for those of the mask.
     """
+    tensor = jnp.asarray(tensor)
+    first = (axis or 0) % tensor.ndim
     # Integers would be places.
-    return jnp.asarray(tensor)[np.asarray(mask, bool)]
+    return tensor[(np.s_[:],) * first + (np.asarray(mask, bool),)]
+
+
+def svd(
+    x: Any, full_matrices: bool = False, compute_uv: bool = True
+) -> tuple[jax.Array, jax.Array, jax.Array] | jax.Array:
+    """Decompose matrices by singular values, in the order of `tf.linalg.svd`.
+
+    Example:
+
+    ```python
+    x = np.arange(6.0).reshape(3, 2)
+    s, u, v = kje.keras2.svd(x)
+    np.testing.assert_allclose(u * s @ v.T, x, atol=1e-5)
+    ```
+
+    Args:
+        x: Array of shape `(..., rows, columns)`.
+        full_matrices: Boolean, whether `u` and `v` are square. Defaults to
+            `False`.
+        compute_uv: Boolean. Defaults to `True`.
+
+    Returns:
+        Tuple `(s, u, v)`: the singular values, the largest first, and the
+        vectors, in columns. Or `s` alone.
+    """
+    if not compute_uv:
+        return jnp.linalg.svd(x, compute_uv=False)
+    u, s, v = jnp.linalg.svd(x, full_matrices=full_matrices)
+    return s, u, jnp.conj(jnp.swapaxes(v, -1, -2))
 
 
 def pad(

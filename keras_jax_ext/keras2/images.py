@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 
+_FLOAT = "float32"
+
 
 def adjust_contrast(images: Any, contrast_factor: Any) -> Any:
     """Move each value away from the mean of its image and channel.
@@ -610,6 +612,43 @@ def resize_with_crop_or_pad(
         widths[axis] = (room // 2, room - room // 2)
         images = jnp.pad(images, widths)
     return images
+
+
+def resize(
+    images: Any,
+    size: Any,
+    interpolation: str = "bilinear",
+    antialias: bool = False,
+) -> Any:
+    """Resize images; those of integers become floats, as in TensorFlow.
+
+    Example:
+
+    ```python
+    image = np.array([[[0], [1]]], "uint8")
+    found = kje.keras2.resize(image, (1, 1))
+    assert found.tolist() == [[[0.5]]]  # Keras keeps the type: 0
+    ```
+
+    Args:
+        images: Array of shape `(..., height, width, channels)`.
+        size: Two integers, height and width.
+        interpolation: String, `"bilinear"`, `"nearest"`, which keeps the type,
+            `"bicubic"`, `"lanczos3"` or `"lanczos5"`.
+        antialias: Boolean, whether to smooth what is made smaller. Defaults to
+            `False`.
+
+    Returns:
+        Array of shape `(..., *size, channels)`.
+    """
+    images = _tensor(images)
+    nearest = interpolation == "nearest"
+    if not nearest and keras.backend.standardize_dtype(images.dtype) != _FLOAT:
+        images = keras.ops.cast(images, _FLOAT)
+    size = tuple(int(n) for n in size)
+    return keras.ops.image.resize(
+        images, size, interpolation=interpolation, antialias=antialias
+    )
 
 
 def grayscale_to_rgb(images: Any) -> Any:

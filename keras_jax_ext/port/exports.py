@@ -13,10 +13,12 @@ class Signature(NamedTuple):
     Attributes:
         names: Tuple of argument names, in order.
         open: Whether further keywords are taken.
+        places: How many of them are taken by position, or `None` for any.
     """
 
     names: tuple[str, ...]
     open: bool
+    places: int | None
 
 
 @functools.cache
@@ -120,5 +122,6 @@ def _signature(origin: str, depth: int) -> Signature | None:
 
 def _of(args: ast.arguments, skipped: int) -> Signature:
     names = [a.arg for a in [*args.posonlyargs, *args.args]][skipped:]
+    places = None if args.vararg is not None else len(names)
     names += [a.arg for a in args.kwonlyargs]
-    return Signature(tuple(names), args.kwarg is not None)
+    return Signature(tuple(names), args.kwarg is not None, places)

@@ -14,11 +14,13 @@ from keras_jax_ext.port.rules import (
     methods,
     names,
     operations,
+    own_gradients,
     rates,
     results,
     saving,
     setup,
     shapes,
+    sharing,
     states,
     tensorflow,
     texts,
@@ -40,6 +42,7 @@ class Rewriter(cst.CSTTransformer):
         self.files = saving.Files(script)
         self.results = results.Results(script)
         self.freezing = freezing.Freezing(script)
+        self.sharing = sharing.Sharing(script)
         self._dropped: set[cst.CSTNode] = set()
 
     def run(self) -> cst.Module:
@@ -149,7 +152,8 @@ class Rewriter(cst.CSTTransformer):
             updated = arguments.rewrite(script, original, updated, name)
             if isinstance(updated, cst.Call):
                 done = self.files.rewrite(original, updated, name) or updated
-                return states.rewrite(script, original, done, name)
+                done = states.rewrite(script, original, done, name)
+                return self.sharing.made(original, done)
         begins = name.startswith(tensorflow.DATASET + ".")
         if begins and not tensorflow.is_dataset(name):
             script.todo(
@@ -164,6 +168,7 @@ class Rewriter(cst.CSTTransformer):
             return self.files.asked(original, updated)
         several = self.results.several
         updated = compiling.rewrite(self.script, original, updated, several)
+        updated = self.sharing.argument(original, updated)
         updated = self.files.asked(original, updated)
         done = self.files.rewrite(original, updated, None)
         done = done or self.freezing.rewrite(original, updated)
@@ -218,6 +223,9 @@ class Rewriter(cst.CSTTransformer):
         ):
             tensorflow.said(self.script, original)
             return cst.RemoveFromParent()
+        if own_gradients.is_plain(self.script, original):
+            now = names.written(self.script, inner, own_gradients.NOW)
+            return updated.with_changes(decorator=now)
         return updated
 
     def visit_Decorator(self, node: cst.Decorator) -> bool:
@@ -227,7 +235,7 @@ class Rewriter(cst.CSTTransformer):
             dotted(func)
             and self.script.names.quiet(func) in tensorflow.FUNCTIONS
         )
-        return not dropped
+        return not dropped and not own_gradients.is_plain(self.script, node)
 
     def leave_FunctionDef(self, original: Any, updated: Any) -> Any:
         updated = training.method(self.script, original, updated)

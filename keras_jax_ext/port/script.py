@@ -66,6 +66,9 @@ class Script:
         self.of_tensorflow = bool(
             re.search(r"\b(tensorflow|tf_keras|keras)\b", text)
         )
+        self.in_64_bits = bool(
+            re.search(r"\bset_floatx\(\s*[\"']float64", text)
+        )
         self._bound = _bound_names(self.module)
         self._made: set[str] = set()
         self._commented: set[str] = set()

@@ -1,6 +1,8 @@
 """Tapes whose gradient is taken within their own block, as if behind it."""
 
+import itertools
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from keras_jax_ext.port.resolve import dotted
@@ -19,10 +21,15 @@ def ended(text: str) -> str:
     """
     if "GradientTape" not in text:
         return text
-    return cst.parse_module(text).visit(_Ends()).code
+    names = (f"target_{i}" if i else "target" for i in itertools.count())
+    free = (n for n in names if not re.search(rf"\b{n}\b", text))
+    return cst.parse_module(text).visit(_Ends(free)).code
 
 
 class _Ends(cst.CSTTransformer):
+    def __init__(self, names: Iterator[str]) -> None:
+        self._names = names
+
     def leave_With(self, original: cst.With, updated: cst.With) -> Any:
         name = _tape(original)
         body = updated.body
@@ -30,13 +37,44 @@ class _Ends(cst.CSTTransformer):
             return updated
         takes = re.compile(rf"\b{re.escape(name)}\.gradient\(")
         codes = [_code(each) for each in body.body]
-        first = next((i for i, c in enumerate(codes) if takes.search(c)), 0)
-        if not first:
+        found = [i for i, c in enumerate(codes) if takes.search(c)]
+        if not found:
             return updated
-        kept = body.with_changes(body=body.body[:first])
-        return cst.FlattenSentinel(
-            [updated.with_changes(body=kept), *body.body[first:]]
-        )
+        kept = list(body.body[: found[0]])
+        rest: list[Any] = list(body.body[found[0] :])
+        call = _gradient(rest[0], name)
+        if call is not None and _is_computed(call.args[0].value):
+            target = cst.Name(next(self._names))
+            value = call.args[0].value
+            rest[0] = rest[0].deep_replace(value, target)
+            line = cst.Assign([cst.AssignTarget(target)], value)
+            if not kept:  # on the line of the block itself
+                suite = cst.SimpleStatementSuite([line])
+                with_target = updated.with_changes(body=suite)
+                return cst.FlattenSentinel([with_target, *rest])
+            if not isinstance(kept[-1], cst.SimpleStatementLine):
+                return updated
+            kept[-1] = kept[-1].with_changes(body=[*kept[-1].body, line])
+        if not kept:
+            return updated
+        ends = updated.with_changes(body=body.with_changes(body=kept))
+        return cst.FlattenSentinel([ends, *rest])
+
+
+def _gradient(line: cst.CSTNode, tape: str) -> cst.Call | None:
+    """The call that takes a gradient, in `gradients = tape.gradient(...)`."""
+    statement = getattr(line, "body", [None])[0]
+    call = statement.value if isinstance(statement, cst.Assign) else None
+    if not isinstance(call, cst.Call) or not call.args:
+        return None
+    is_call = dotted(call.func) == f"{tape}.gradient"
+    return call if is_call and call.args[0].keyword is None else None
+
+
+def _is_computed(target: cst.BaseExpression) -> bool:
+    """Whether a call computes what is differentiated, on one line."""
+    code = _code(target)
+    return "(" in code and "\n" not in code
 
 
 def _tape(node: cst.With) -> str | None:

@@ -298,7 +298,22 @@ def _known(script, node, args, name) -> bool:
             f"`{name}` has no argument `{found[0]}=`",
             "leave it out, or write what it did",
         )
-    return not found
+    return not found and not _too_many(script, node, args, name)
+
+
+def _too_many(script, node, args, name) -> bool:
+    """Whether it has more arguments by position than are taken now."""
+    known = exports.signature(name.replace("keras_jax_ext.", "keras."))
+    by_place = [a for a in args if a.keyword is None and not a.star]
+    if known is None or known.places is None or len(by_place) <= known.places:
+        return False
+    names.keep(script, node.func)
+    script.todo(
+        node,
+        f"`{name}` takes {known.places} arguments by position",
+        "give the others by name, or leave them out",
+    )
+    return True
 
 
 def unknown(name: str, args: Iterable[cst.Arg]) -> list[str]:

@@ -1,10 +1,15 @@
 """Calls of functions in the table of operations."""
 
-from keras_jax_ext.port.rules import names
+import re
+
+from keras_jax_ext.port.rules import names, shapeless
 from keras_jax_ext.port.script import Script
 from keras_jax_ext.port.tables.operations import OPERATIONS, Row
 
 import libcst as cst
+
+# What is said where JAX computes in 32 bits.
+_NARROW = re.compile(r"become 32 bit|is int32")
 
 
 class Unknown(Exception):
@@ -50,6 +55,10 @@ def rewrite(
     row = OPERATIONS.get(name)
     if row is None:
         return None
+    if row.note.startswith(shapeless.NOTE) and shapeless.refused(
+        script, node, short(name)
+    ):
+        return updated
     try:
         arguments = bound(row, node, updated)
     except Unknown as error:
@@ -71,7 +80,7 @@ def short(name: str) -> str:
 
 
 def _say(script: Script, node: cst.Call, row: Row) -> None:
-    if row.note:
+    if row.note and not (script.in_64_bits and _NARROW.search(row.note)):
         script.differs(node, f"{short(row.name)}: {row.note}")
     else:
         script.done(node, f"`{row.target}`")

@@ -12,6 +12,7 @@ from keras_jax_ext.port.rules.tape_sources import (
     check_sources,
     sources_of,
     stored,
+    weighed,
 )
 from keras_jax_ext.port.rules.tape_uses import (
     Binder,
@@ -179,13 +180,15 @@ def _behind(
 def _gradient(
     script, node, behind, call, assigned, watched, removed
 ) -> Gradient:
-    target, sources = arguments(call)
+    target, sources, given = arguments(call)
     line = script.statement(call)
     top = next(s for s in behind if s in script.names.up(call))
     between = stored(script, behind[: behind.index(top)])
     text = script.code(target)
     if calls_tensorflow(script, target) or names_in(text) & between:
         raise Left("its target is computed behind it")
+    if given is not None:
+        text = weighed(script, target, given, between)
     by = sources_of(script, behind[: behind.index(top)], sources, between)
     check_sources(script, sources, assigned, watched)
     name = None

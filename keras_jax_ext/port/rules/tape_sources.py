@@ -8,22 +8,37 @@ from keras_jax_ext.port.rules.tape_uses import Left, owner_of
 
 import libcst as cst
 
+_ORDER = ("target", "sources", "output_gradients")
+
 
 def arguments(call: cst.Call):
+    """The target, the sources, and the gradients of the target or `None`."""
     found = {}
     for place, arg in enumerate(call.args):
-        key = (
-            arg.keyword.value
-            if arg.keyword
-            else ("target", "sources")[place]
-            if place < 2
-            else "?"
-        )
-        found[key] = arg.value
+        order = _ORDER[place] if place < len(_ORDER) else "?"
+        found[arg.keyword.value if arg.keyword else order] = arg.value
     found.pop("unconnected_gradients", None)
+    given = found.pop("output_gradients", None)
     if set(found) != {"target", "sources"}:
         raise Left(f"`gradient` with {sorted(found)}")
-    return found["target"], found["sources"]
+    if isinstance(given, cst.Name) and given.value == "None":
+        given = None
+    return found["target"], found["sources"], given
+
+
+def weighed(script, target, given, between) -> str:
+    """The text of a target whose own gradients are given.
+
+    Of the sum of both's product, the gradient is the same.
+    """
+    several = (cst.List, cst.Tuple, cst.Dict)
+    if isinstance(target, several) or isinstance(given, several):
+        raise Left("it has gradients of several targets")
+    text = script.code(given)
+    if calls_tensorflow(script, given) or names_in(text) & between:
+        raise Left("its `output_gradients=` are computed behind it")
+    constant = script.target("keras.ops.stop_gradient")
+    return f"{script.code(target)} * {constant}({text})"
 
 
 def stored(script, statements) -> set[str]:

@@ -3,13 +3,16 @@
 from typing import Any
 
 from keras_jax_ext.port.rules import (
+    further,
     keras1,
     names,
     operations,
     phase,
     reductions,
+    shapeless,
 )
 from keras_jax_ext.port.rules.arguments import value_of, without
+from keras_jax_ext.port.rules.further import refused
 from keras_jax_ext.port.rules.operations import keyword, tidy
 from keras_jax_ext.port.script import Script
 
@@ -82,9 +85,9 @@ def _variable(script: Any, node: Any, updated: Any, name: str) -> Any:
         not in ("initial_value", "trainable", "name", "dtype")
     ]
     if bad or not args:
-        return _refused(script, node, updated, f"`{bad}` of tf.Variable")
+        return refused(script, node, updated, f"`{bad}` of tf.Variable")
     if isinstance(first, cst.Lambda):
-        return _refused(script, node, updated, "a function as initial value")
+        return refused(script, node, updated, "a function as initial value")
     args = [
         a.with_changes(keyword=cst.Name("initializer"))
         if a.keyword and a.keyword.value == "initial_value"
@@ -119,18 +122,12 @@ def _is_float(node) -> bool:
     return isinstance(node, (cst.Float, cst.Call))
 
 
-def _refused(script, node, updated, what):
-    names.keep(script, node.func)
-    script.todo(node, f"{what} has no counterpart", "write it by hand")
-    return updated
-
-
 def _function(script, node, updated, name):
     """`tf.function(f)` is `f`."""
     if len(updated.args) >= 1 and updated.args[0].keyword is None:
         said(script, node)
         return updated.args[0].value
-    return _refused(script, node, updated, "this tf.function")
+    return refused(script, node, updated, "this tf.function")
 
 
 def said(script: Script, node: cst.CSTNode) -> None:
@@ -185,6 +182,8 @@ def _is_traced(script: Script, node: cst.CSTNode) -> bool:
 
 def _where(script, node, updated, name):
     if len(updated.args) < 3:
+        if shapeless.refused(script, node, operations.short(name)):
+            return updated
         script.done(node, "`jax.numpy.argwhere`")
         func = names.written(script, node.func, "jax.numpy.argwhere")
         return updated.with_changes(func=func)
@@ -203,7 +202,7 @@ def _matmul(script, node, updated, name):
         if script.code(value) == "False":
             continue
         if script.code(value) != "True" or len(args) < 2:
-            return _refused(script, node, updated, f"this `{key}=`")
+            return refused(script, node, updated, f"this `{key}=`")
         inner = script.code(args[place].value)
         swapped = cst.parse_expression(f"{swap}({inner}, -1, -2)")
         args[place] = args[place].with_changes(value=swapped)
@@ -232,7 +231,7 @@ def _constant(script, node, updated, name):
     if isinstance(first, cst.BaseString) or (
         dtype is not None and script.names.quiet(dtype) == "tensorflow.string"
     ):
-        return _refused(script, node, updated, "a tensor of strings")
+        return refused(script, node, updated, "a tensor of strings")
     shape = value_of(list(updated.args), "shape")
     if shape is None or name != "tensorflow.constant":
         return operations.rewrite(script, node, updated, name)
@@ -299,23 +298,10 @@ def _logger(script, node, updated, name):
 
 def _cardinality(script, node, updated, name):
     if len(updated.args) != 1:
-        return _refused(script, node, updated, "this `cardinality`")
+        return refused(script, node, updated, "this `cardinality`")
     script.done(node, "`cardinality()` of the dataset")
     data = updated.args[0].value
     return cst.Call(cst.Attribute(data, cst.Name("cardinality")))
-
-
-def _set_value(script, node, updated, name):
-    if len(updated.args) != 2:
-        return _refused(script, node, updated, "this `K.set_value`")
-    target, value = (script.code(a.value) for a in updated.args)
-    script.done(node, "`assign`")
-    if target.endswith((".lr", ".learning_rate")):
-        owner = target.rpartition(".")[0]
-        return cst.parse_expression(
-            f'setattr({owner}, "learning_rate", {value})'
-        )
-    return cst.parse_expression(f"{target}.assign({value})")
 
 
 HANDLERS = {
@@ -343,7 +329,6 @@ HANDLERS = {
     "keras.metrics.binary_accuracy": reductions.binary_accuracy,
     "tensorflow.norm": reductions.norm,
     "tensorflow.linalg.norm": reductions.norm,
-    "keras.backend.set_value": _set_value,
     "keras.backend.learning_phase": phase.asked,
     "keras.backend.in_train_phase": phase.chosen,
     "keras.backend.in_test_phase": phase.chosen,
@@ -353,4 +338,12 @@ HANDLERS = {
     "keras.layers.merge.merge": keras1.merged,
     "keras.engine.merge": keras1.merged,
     "keras.engine.topology.merge": keras1.merged,
+    "tensorflow.data.experimental.shuffle_and_repeat": (
+        further.shuffle_and_repeat
+    ),
+    "keras.backend.set_floatx": further.floatx,
+    "tensorflow.image.resize": further.resize,
+    "keras.utils.to_categorical": further.categorical,
+    "keras.utils.np_utils.to_categorical": further.categorical,
+    "keras.backend.set_value": further.set_value,
 }

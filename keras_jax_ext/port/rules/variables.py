@@ -84,7 +84,6 @@ _OF_ARRAYS = {
     "jax.numpy.linalg.pinv",
     "jax.scipy.special.xlogy",
     "keras.ops.count_nonzero",
-    "keras.ops.image.resize",
     "keras.ops.in_top_k",
     "keras.ops.map",
     "keras.ops.moments",
@@ -137,10 +136,12 @@ _OF_NO_LISTS = _OF_ARRAYS | {
     "keras_jax_ext.keras2.split",
     "keras_jax_ext.keras2.weighted_cross_entropy_with_logits",
 }
-# Those of them whose further arguments are arrays, too.
-_OF_MORE = re.compile(
-    r"where|repeat|segment|cross_entropy|xlogy|in_top_k|meshgrid|conv"
-)
+# Those of them whose second argument is an array, and that take more of them.
+# (Sizes and counts are no arrays: a compiled function must know them.)
+_OF_TWO = re.compile(r"segment|xlogy|in_top_k|conv")
+_OF_MORE = re.compile(r"where|meshgrid|cross_entropy")
+_NO_ARRAYS = ("strides", "stride", "output_shape")
+_COUNTS = "keras.ops.repeat"
 _CONSTRUCTORS = "Variable|add_weight|add_variable"
 # Lists of variables, and variables of layers.
 _LISTS = re.compile(r"(?<!get_)(variables|weights)\b(?!\()")
@@ -156,9 +157,13 @@ def as_arrays(
         return updated
     args = list(updated.args)
     for place, arg in enumerate(node.args):
-        if arg.star:
+        key = arg.keyword.value if arg.keyword else ""
+        if arg.star or key in _NO_ARRAYS:
             continue
-        listed = not place or _OF_MORE.search(row.target) is not None
+        if place == 1 and row.target == _COUNTS:
+            args[place] = _counts(script, arg, args[place])
+            continue
+        listed = place == 0 or _takes_more(row.target, place)
         if (listed and _is_list(script, arg.value)) or (
             row.target in _OF_ARRAYS and _is_variable(script, arg.value)
         ):
@@ -169,6 +174,21 @@ def as_arrays(
             args[place] = args[place].with_changes(value=call)
             script.done(node, "an array of the value")
     return updated.with_changes(args=args)
+
+
+def _takes_more(target: str, place: int) -> bool:
+    """Whether the argument at a further place is an array."""
+    if _OF_MORE.search(target):
+        return True
+    return place == 1 and _OF_TWO.search(target) is not None
+
+
+def _counts(script: Script, old: cst.Arg, new: cst.Arg) -> cst.Arg:
+    """Counts of repeats, as an array that a compiled function knows."""
+    if not _is_list(script, old.value):
+        return new
+    call = f"{script.target('numpy.array')}({script.code(new.value)})"
+    return new.with_changes(value=cst.parse_expression(call))
 
 
 def _is_list(script: Script, node: cst.BaseExpression) -> bool:

@@ -20,6 +20,19 @@ _FILES = (
     "it makes a dataset of TensorFlow's",
     "read the files with Grain, or give arrays to `kje.data.Dataset`",
 )
+_DECODES = (
+    "it reads and decodes by TensorFlow",
+    "use Pillow and NumPy, in a Grain transformation",
+)
+_OF_BYTES = (
+    "decode_png",
+    "decode_jpeg",
+    "decode_image",
+    "decode_gif",
+    "decode_bmp",
+    "encode_png",
+    "encode_jpeg",
+)
 _HAND = "a checkpoint of Orbax, or `model.save_weights` and `load_weights`"
 # Beginning of a dotted name -> why it is left, and what to do.
 LEFT = {
@@ -149,6 +162,7 @@ LEFT = {
         "Keras 3 has no such layer",
         "use `keras.ops.where(x > theta, x, 0)`",
     ),
+    **dict.fromkeys(map("tensorflow.image.{}".format, _OF_BYTES), _DECODES),
     **dict.fromkeys(map("keras.layers.{}".format, _OF_STRINGS), _STRINGS),
     **dict.fromkeys(map("keras.utils.{}".format, _OF_FILES), _FILES),
     **dict.fromkeys(map("keras.preprocessing.{}".format, _OF_FILES), _FILES),

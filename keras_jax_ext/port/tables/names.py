@@ -206,5 +206,8 @@ VALUES = {
 }
 for _name in ("float32", "float64", "int32", "int64", "uint8", "bool"):
     VALUES[f"tensorflow.dtypes.{_name}"] = f'"{_name}"'
+for _name in ("bilinear", "bicubic", "lanczos3", "lanczos5"):
+    VALUES[f"tensorflow.image.ResizeMethod.{_name.upper()}"] = f'"{_name}"'
+VALUES["tensorflow.image.ResizeMethod.NEAREST_NEIGHBOR"] = '"nearest"'
 VALUES["tensorflow.data.AUTOTUNE"] = "-1"
 VALUES["tensorflow.data.experimental.AUTOTUNE"] = "-1"
