@@ -97,6 +97,10 @@ from keras_jax_ext.keras2.images import (
 )
 from keras_jax_ext.keras2.labels import losses, metrics
 from keras_jax_ext.keras2.lambdas import Lambda, layer_seed
+from keras_jax_ext.keras2.masked import (
+    masked_mean,
+    masked_sum,
+)
 from keras_jax_ext.keras2.models import (
     compiled_loss,
     function,
@@ -171,6 +175,8 @@ __all__ = [
     "layer_seed",
     "losses",
     "make_sampling_table",
+    "masked_mean",
+    "masked_sum",
     "matrix_transpose",
     "max_pool2d",
     "metrics",

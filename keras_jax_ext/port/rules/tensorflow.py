@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from keras_jax_ext.port.rules import names, operations, reductions
+from keras_jax_ext.port.rules import names, operations, reductions, traced
 from keras_jax_ext.port.rules.arguments import value_of, without
 from keras_jax_ext.port.rules.operations import keyword, tidy
 from keras_jax_ext.port.script import Script
@@ -185,6 +185,24 @@ def _where(script, node, updated, name):
     return operations.rewrite(script, node, updated, name)
 
 
+def _boolean_mask(script, node, updated, name):
+    outer = script.names.parents.get(script.names.parents.get(node))
+    if traced.is_masked(script, outer):
+        return updated  # it is rewritten with that
+    return operations.rewrite(script, node, updated, name)
+
+
+def _reduced(script, node, updated, name):
+    """Of entries that a mask takes: their number depends on values."""
+    if not traced.is_masked(script, node):
+        return operations.rewrite(script, node, updated, name)
+    helper = f"keras_jax_ext.keras2.{traced.MASKED[name]}"
+    script.done(node, f"`{helper}`")
+    inner = cst.ensure_type(updated.args[0].value, cst.Call)
+    func = names.written(script, node.func, helper)
+    return updated.with_changes(func=func, args=inner.args)
+
+
 def _matmul(script, node, updated, name):
     """`transpose_a=True` exchanges axes."""
     swap = script.target("keras.ops.swapaxes")
@@ -333,4 +351,6 @@ HANDLERS = {
     "tensorflow.norm": reductions.norm,
     "tensorflow.linalg.norm": reductions.norm,
     "keras.backend.set_value": _set_value,
+    "tensorflow.boolean_mask": _boolean_mask,
+    **dict.fromkeys(traced.MASKED, _reduced),
 }
