@@ -549,12 +549,14 @@ def test_a_list_of_numbers_is_an_array():
         assert keras2.as_array(given) is given
 
 
-def test_the_shape_of_an_input_is_its_own():
-    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
-    functional = keras.Model(model.inputs, model.outputs)
-    assert [keras2.input_shape(each) for each in functional.layers] == [
-        (None, 3)
-    ] * 2
+def test_the_shapes_of_layers_are_those_of_keras_2():
+    x = keras.Input((5, 3))
+    y = keras.layers.LSTM(2, return_state=True)(x)
+    layers = kje.Model(x, keras.layers.Add()(y)).layers
+    shapes = [[(None, 5, 3)], (None, 5, 3), [(None, 2)] * 3]
+    assert [*map(keras2.input_shape, layers)] == shapes
+    shapes = [[(None, 5, 3)], [(None, 2)] * 3, (None, 2)]
+    assert [*map(keras2.output_shape, layers)] == shapes
 
 
 def test_lists_are_in_the_order_of_the_outputs():

@@ -116,6 +116,7 @@ from keras_jax_ext.keras2.results import (
     input_shape,
     layer_input,
     metrics_names,
+    output_shape,
 )
 from keras_jax_ext.keras2.states import stateful
 from keras_jax_ext.keras2.trainable import compile  # noqa: A004 (Keras's)
@@ -185,6 +186,7 @@ __all__ = [
     "multiply_no_nan",
     "normalize_and_norm",
     "one_hot",
+    "output_shape",
     "pad",
     "per_image_standardization",
     "print_tensor",
