@@ -574,6 +574,16 @@ def test_lists_are_in_the_order_of_the_outputs():
     assert keras2.as_list(model, {"loss": 3.0}) == 3.0
 
 
+def test_an_error_of_other_ranks_is_of_all_pairs_as_in_keras_2():
+    labels, outputs = np.array([1, 2, 4]), np.array([[1.0], [3.0], [4.0]])
+    error = keras.losses.mean_absolute_error
+    found = error(*keras2.broadcast(labels, outputs))
+    np.testing.assert_allclose(found, [4 / 3, 4 / 3, 5 / 3], rtol=1e-6)
+    symbols = keras.Input((3,)), keras.Input((3,))
+    for same in (symbols, (labels, outputs[:, 0]), ([1.0], [2.0])):
+        assert keras2.broadcast(*same) == same
+
+
 def test_a_dict_gives_the_one_output_its_labels():
     x = keras.Input((3,), name="x")
     model = kje.Model(x, keras.layers.Dense(2, name="y")(x))

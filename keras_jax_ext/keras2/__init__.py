@@ -95,7 +95,11 @@ from keras_jax_ext.keras2.images import (
     total_variation,
     transpose_images,
 )
-from keras_jax_ext.keras2.labels import losses, metrics
+from keras_jax_ext.keras2.labels import (
+    broadcast,
+    losses,
+    metrics,
+)
 from keras_jax_ext.keras2.lambdas import Lambda, layer_seed
 from keras_jax_ext.keras2.masked import (
     masked_mean,
@@ -144,6 +148,7 @@ __all__ = [
     "batch_flatten",
     "batch_normalization",
     "boolean_mask",
+    "broadcast",
     "cast_to_floatx",
     "central_crop",
     "clip_by_global_norm",

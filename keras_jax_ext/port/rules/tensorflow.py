@@ -110,6 +110,8 @@ def _variable(script: Any, node: Any, updated: Any, name: str) -> Any:
 
 def _is_float(node) -> bool:
     """Whether a value is surely a float, or an array with a type."""
+    if isinstance(node, cst.UnaryOperation):
+        node = node.expression
     return isinstance(node, (cst.Float, cst.Call))
 
 
@@ -241,7 +243,7 @@ def _uniform(script, node, updated, name):
 def _constant(script, node, updated, name):
     first = node.args[0].value if node.args else None
     dtype = value_of(list(node.args), "dtype")
-    if isinstance(first, cst.BaseString) or (
+    if _has_strings(first) or (
         dtype is not None and script.names.quiet(dtype) == "tensorflow.string"
     ):
         return _refused(script, node, updated, "a tensor of strings")
@@ -264,6 +266,13 @@ def _constant(script, node, updated, name):
     return cst.parse_expression(
         f"{func}({script.code(inner)}, {script.code(shape)})"
     )
+
+
+def _has_strings(node: Any) -> bool:
+    """Whether a value is a string, or a list that begins with one."""
+    while isinstance(node, (cst.List, cst.Tuple)) and node.elements:
+        node = node.elements[0].value
+    return isinstance(node, cst.BaseString)
 
 
 def _devices(script, node, updated, name):
@@ -348,6 +357,7 @@ HANDLERS = {
     "tensorflow.get_logger": _logger,
     "tensorflow.data.experimental.cardinality": _cardinality,
     "keras.metrics.binary_accuracy": reductions.binary_accuracy,
+    **dict.fromkeys(reductions.ERRORS, reductions.error),
     "tensorflow.norm": reductions.norm,
     "tensorflow.linalg.norm": reductions.norm,
     "keras.backend.set_value": _set_value,
