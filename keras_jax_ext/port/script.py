@@ -57,6 +57,8 @@ class Script:
         self.read_in_tapes: set[cst.CSTNode] = set()
         # Classes that need a generator of random numbers.
         self.drawing: set[cst.ClassDef] = set()
+        # Losses of logits that are given probabilities.
+        self.of_outputs: set[cst.CSTNode] = set()
         # Names of imports that nothing uses any more.
         self.unused: set[str] = set()
         # Functions that are given to Lambda layers.

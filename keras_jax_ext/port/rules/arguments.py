@@ -27,6 +27,9 @@ def rewrite(
     args = list(updated.args)
     args = inputs.shaped(script, node, args, found.name)
     args = _renamed(script, node, args, name, found.name)
+    if node in script.of_outputs:
+        script.done(node, "`from_logits=` is left out: the last layer has them")
+        args = without(args, "from_logits")
     if _is_optimizer(found.name):
         args = _no_epsilon(script, node, args)
         args = _decay(script, node, args, found.name)
