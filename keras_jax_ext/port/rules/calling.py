@@ -8,7 +8,7 @@ from keras_jax_ext.port.script import Script
 
 import libcst as cst
 
-_MODES = ("training", "is_training", "train", "is_train")
+MODES = ("training", "is_training", "train", "is_train")
 
 
 def by_name(script: Script, node: cst.Call, updated: cst.Call) -> cst.Call:
@@ -41,7 +41,7 @@ def _is_mode(arg: cst.Arg) -> bool:
     return (
         arg.keyword is None
         and isinstance(arg.value, cst.Name)
-        and arg.value.value in (*_MODES, "True", "False")
+        and arg.value.value in (*MODES, "True", "False")
     )
 
 

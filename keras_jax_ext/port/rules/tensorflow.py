@@ -2,7 +2,13 @@
 
 from typing import Any
 
-from keras_jax_ext.port.rules import names, operations, reductions, traced
+from keras_jax_ext.port.rules import (
+    constants,
+    names,
+    operations,
+    reductions,
+    traced,
+)
 from keras_jax_ext.port.rules.arguments import value_of, without
 from keras_jax_ext.port.rules.operations import keyword, tidy
 from keras_jax_ext.port.script import Script
@@ -240,41 +246,6 @@ def _uniform(script, node, updated, name):
     return updated.with_changes(func=func, args=tidy(args))
 
 
-def _constant(script, node, updated, name):
-    first = node.args[0].value if node.args else None
-    dtype = value_of(list(node.args), "dtype")
-    if _has_strings(first) or (
-        dtype is not None and script.names.quiet(dtype) == "tensorflow.string"
-    ):
-        return _refused(script, node, updated, "a tensor of strings")
-    shape = value_of(list(updated.args), "shape")
-    if shape is None or name != "tensorflow.constant":
-        return operations.rewrite(script, node, updated, name)
-    inner = operations.rewrite(
-        script,
-        node,
-        updated.with_changes(args=tidy(without(updated.args, "shape"))),
-        name,
-    )
-    # One number fills the shape, several are put into it.
-    helper = (
-        "broadcast_to"
-        if isinstance(first, (cst.Integer, cst.Float))
-        else "reshape"
-    )
-    func = script.target(f"keras.ops.{helper}")
-    return cst.parse_expression(
-        f"{func}({script.code(inner)}, {script.code(shape)})"
-    )
-
-
-def _has_strings(node: Any) -> bool:
-    """Whether a value is a string, or a list that begins with one."""
-    while isinstance(node, (cst.List, cst.Tuple)) and node.elements:
-        node = node.elements[0].value
-    return isinstance(node, cst.BaseString)
-
-
 def _devices(script, node, updated, name):
     kind = script.code(updated.args[0].value) if updated.args else '""'
     jax = script.module_name("jax")
@@ -344,8 +315,10 @@ HANDLERS = {
     "tensorflow.matmul": _matmul,
     "tensorflow.linalg.matmul": _matmul,
     "tensorflow.random.uniform": _uniform,
-    "tensorflow.constant": _constant,
-    "tensorflow.convert_to_tensor": _constant,
+    "tensorflow.constant": constants.constant,
+    "tensorflow.logical_and": constants.both,
+    "tensorflow.math.logical_and": constants.both,
+    "tensorflow.convert_to_tensor": constants.constant,
     "tensorflow.config.list_physical_devices": _devices,
     "tensorflow.config.experimental.list_physical_devices": _devices,
     "tensorflow.config.list_logical_devices": _devices,
