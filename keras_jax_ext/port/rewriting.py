@@ -19,6 +19,7 @@ from keras_jax_ext.port.rules import (
     saving,
     setup,
     shapes,
+    slashes,
     states,
     tensorflow,
     texts,
@@ -134,6 +135,7 @@ class Rewriter(cst.CSTTransformer):
         if original in self.tapes.names:
             return cst.parse_expression(self.tapes.names[original])
         script = self.script
+        updated = slashes.rewrite(script, original, updated)
         name = dotted(original.func) and script.names.quiet(original.func)
         if not name:
             updated = calling.by_name(self.script, original, updated)
