@@ -63,6 +63,7 @@ from keras_jax_ext.keras2.arrays import (
     zero_fraction,
 )
 from keras_jax_ext.keras2.callbacks import LearningRateScheduler
+from keras_jax_ext.keras2.decoding import decode_image, read_file
 from keras_jax_ext.keras2.images import (
     adjust_brightness,
     adjust_contrast,
@@ -162,6 +163,7 @@ __all__ = [
     "conv2d_transpose",
     "convert_image_dtype",
     "crelu",
+    "decode_image",
     "depth_to_space",
     "depthwise_conv2d",
     "ensure_shape",
@@ -204,6 +206,7 @@ __all__ = [
     "random_flip_up_down",
     "random_hue",
     "random_saturation",
+    "read_file",
     "reciprocal_no_nan",
     "repeat_vector",
     "reset_states",
