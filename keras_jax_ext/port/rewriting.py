@@ -139,6 +139,7 @@ class Rewriter(cst.CSTTransformer):
         name = dotted(original.func) and script.names.quiet(original.func)
         if not name:
             updated = calling.by_name(self.script, original, updated)
+            updated = calling.constructed(self.script, original, updated)
             updated = rates.asked(self.script, original, updated)
             return self._method(original, updated)
         updated = training.seeded(script, original, updated, name)
