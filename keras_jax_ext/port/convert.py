@@ -8,7 +8,7 @@ from keras_jax_ext.port import before
 from keras_jax_ext.port.findings import TODO, Finding, Ported
 from keras_jax_ext.port.importing import Imports
 from keras_jax_ext.port.rewriting import Rewriter
-from keras_jax_ext.port.rules import logits, traced, unseen
+from keras_jax_ext.port.rules import logits, symbolic, traced, unseen
 from keras_jax_ext.port.script import Script
 from keras_jax_ext.port.tape_ends import ended
 
@@ -55,6 +55,7 @@ def _rewritten(script: Script) -> str:
     unseen.mark(script)
     traced.mark(script)
     logits.mark(script)
+    symbolic.mark(script)
     module = Rewriter(script).run()
     code = Imports(script, module).run().code
     ast.parse(code)
