@@ -157,10 +157,20 @@ def constructed(script: Script, node: cst.Call, updated: cst.Call) -> cst.Call:
     if any(a.star for a in node.args):
         return updated
     args = [
-        keyword(_OF_A_LAYER[i], a.value, a) if a.keyword is None else a
+        keyword(_OF_A_LAYER[i], _as_bool(a.value, i), a)
+        if a.keyword is None
+        else a
         for i, a in enumerate(updated.args)
     ]
     return updated.with_changes(args=args)
+
+
+def _as_bool(value: cst.BaseExpression, place: int) -> cst.BaseExpression:
+    """`trainable` is a bool now; any value was taken for one."""
+    known = isinstance(value, cst.Name) and value.value in ("True", "False")
+    if place or known:
+        return value
+    return cst.Call(cst.Name("bool"), [cst.Arg(value)])
 
 
 def _makes_a_layer(script: Script, node: cst.Call) -> bool:
