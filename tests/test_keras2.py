@@ -549,12 +549,14 @@ def test_a_list_of_numbers_is_an_array():
         assert keras2.as_array(given) is given
 
 
-def test_the_shape_of_an_input_is_its_own():
-    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
-    functional = keras.Model(model.inputs, model.outputs)
-    assert [keras2.input_shape(each) for each in functional.layers] == [
-        (None, 3)
-    ] * 2
+def test_the_shapes_of_layers_are_those_of_keras_2():
+    x = keras.Input((5, 3))
+    y = keras.layers.LSTM(2, return_state=True)(x)
+    layers = kje.Model(x, keras.layers.Add()(y)).layers
+    shapes = [[(None, 5, 3)], (None, 5, 3), [(None, 2)] * 3]
+    assert [*map(keras2.input_shape, layers)] == shapes
+    shapes = [[(None, 5, 3)], [(None, 2)] * 3, (None, 2)]
+    assert [*map(keras2.output_shape, layers)] == shapes
 
 
 def test_lists_are_in_the_order_of_the_outputs():
@@ -570,6 +572,16 @@ def test_lists_are_in_the_order_of_the_outputs():
     assert keras2.as_list(model, logs) == expected
     model.compile("sgd", "mse")
     assert keras2.as_list(model, {"loss": 3.0}) == 3.0
+
+
+def test_an_error_of_other_ranks_is_of_all_pairs_as_in_keras_2():
+    labels, outputs = np.array([1, 2, 4]), np.array([[1.0], [3.0], [4.0]])
+    error = keras.losses.mean_absolute_error
+    found = error(*keras2.broadcast(labels, outputs))
+    np.testing.assert_allclose(found, [4 / 3, 4 / 3, 5 / 3], rtol=1e-6)
+    symbols = keras.Input((3,)), keras.Input((3,))
+    for same in (symbols, (labels, outputs[:, 0]), ([1.0], [2.0])):
+        assert keras2.broadcast(*same) == same
 
 
 def test_a_dict_gives_the_one_output_its_labels():

@@ -133,3 +133,27 @@ def test_images_of_a_functional_model_change():
     model = keras.Model(inputs, keras2.adjust_contrast(inputs, 2.0))
     found = model(np.array([1.0, 3.0]).reshape(1, 2, 1, 1))
     assert np.ravel(found).tolist() == [0.0, 4.0]
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize(
+    ("mask", "total", "mean"),
+    [
+        ([[0, 1], [1, 1], [0, 0]], 6.0, 2.0),
+        ([True, False, True], 10.0, 2.5),
+        (np.zeros(3, bool), 0.0, np.nan),
+    ],
+)
+def test_what_a_mask_leaves_out_counts_for_nothing(mask, total, mean, compiled):
+    wrap = jax.jit if compiled else lambda f: f
+    mask = np.array(mask, bool)
+    rows = np.where(mask.reshape(3, -1), ROWS, np.nan)
+    found = [
+        wrap(f)(rows, mask) for f in (keras2.masked_sum, keras2.masked_mean)
+    ]
+    np.testing.assert_array_equal(found, [total, mean])
+
+
+def test_a_mask_has_the_leading_axes_of_its_array():
+    with pytest.raises(ValueError, match=r"mask.shape=\(2,\) for x.shape=\(3"):
+        keras2.masked_sum(ROWS, [True, False])

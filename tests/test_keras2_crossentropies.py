@@ -91,3 +91,19 @@ def test_nothing_outlives_its_output():
     assert len(logits._kept) == before + 1
     del output
     assert len(logits._kept) == before
+
+
+def test_outputs_of_an_activation_are_looked_up_whatever_is_said():
+    """And those of an operation are what they are said to be."""
+    logits = np.array([[2.0, -1.0, 0.5]], "float32")
+    y = np.array([[1.0, 0.0, 0.0]], "float32")
+    wanted = keras.losses.categorical_crossentropy(y, logits, from_logits=True)
+    for softmax, same in (
+        (keras.activations.softmax, True),
+        (keras.ops.softmax, False),
+    ):
+        output = softmax(keras.ops.convert_to_tensor(logits))
+        found = keras.losses.categorical_crossentropy(
+            y, output, from_logits=True
+        )
+        assert np.allclose(found, wanted, rtol=1e-6) == same

@@ -6,10 +6,12 @@ up. An argument of Keras's backend of JAX would take the place of this.
 """
 
 import functools
+import sys
 import weakref
 from collections.abc import Callable
 from typing import Any
 
+import keras
 from keras.src import backend
 
 _SOURCES = ("softmax", "sigmoid")
@@ -19,9 +21,12 @@ _LOSSES = (
     "sparse_categorical_crossentropy",
     "binary_crossentropy",
 )
-# By the identity of an output: itself, and what it was made of.
-_kept: dict[int, tuple[weakref.ref, Any]] = {}
-
+# By the identity of an output: itself, what it was made of, and whether by an
+# activation: a loss that is said to be of logits takes the logits of these.
+_kept: dict[int, tuple[weakref.ref, Any, bool]] = {}
+_BY_ACTIVATION = {
+    getattr(keras.activations, name).__code__ for name in _SOURCES
+}
 
 _state = {"on": False}
 
@@ -43,18 +48,20 @@ def _source(function: Callable[..., Any], name: str) -> Callable[..., Any]:
     def run(x: Any, axis: Any = -1) -> Any:
         output = function(x) if name == "sigmoid" else function(x, axis=axis)
         if _state["on"] and axis in (-1, getattr(x, "ndim", 0) - 1):
-            _remember(output, x)
+            # Through `keras.ops`.
+            caller = sys._getframe(2).f_code
+            _remember(output, x, caller in _BY_ACTIVATION)
         return output
 
     run.keeps_logits = True  # type: ignore[attr-defined]
     return run
 
 
-def _remember(output: Any, logits: Any) -> None:
+def _remember(output: Any, logits: Any, by_activation: bool) -> None:
     key = id(output)
     # The logits live as long as the output does.
     there = weakref.ref(output, lambda _: _kept.pop(key, None))
-    _kept[key] = there, logits
+    _kept[key] = there, logits, by_activation
 
 
 def _loss(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -62,9 +69,10 @@ def _loss(function: Callable[..., Any]) -> Callable[..., Any]:
     def run(
         target: Any, output: Any, from_logits: bool = False, **kwargs: Any
     ) -> Any:
-        there, logits = _kept.get(id(output), (None, None))
+        there, logits, sure = _kept.get(id(output), (None, None, False))
         of_it = _state["on"] and there is not None and there() is output
-        if of_it and not from_logits and kwargs.get("axis", -1) == -1:
+        wanted = sure or not from_logits
+        if of_it and wanted and kwargs.get("axis", -1) == -1:
             output, from_logits = logits, True
         return function(target, output, from_logits=from_logits, **kwargs)
 

@@ -65,6 +65,7 @@ from keras_jax_ext.keras2.arrays import (
 )
 from keras_jax_ext.keras2.callbacks import LearningRateScheduler
 from keras_jax_ext.keras2.crossentropies import crossentropy_of_logits
+from keras_jax_ext.keras2.decoding import decode_image, read_file
 from keras_jax_ext.keras2.images import (
     adjust_brightness,
     adjust_contrast,
@@ -98,8 +99,16 @@ from keras_jax_ext.keras2.images import (
     total_variation,
     transpose_images,
 )
-from keras_jax_ext.keras2.labels import losses, metrics
+from keras_jax_ext.keras2.labels import (
+    broadcast,
+    losses,
+    metrics,
+)
 from keras_jax_ext.keras2.lambdas import Lambda, layer_seed
+from keras_jax_ext.keras2.masked import (
+    masked_mean,
+    masked_sum,
+)
 from keras_jax_ext.keras2.models import (
     compiled_loss,
     function,
@@ -120,6 +129,7 @@ from keras_jax_ext.keras2.results import (
     input_shape,
     layer_input,
     metrics_names,
+    output_shape,
 )
 from keras_jax_ext.keras2.sharing import shared
 from keras_jax_ext.keras2.states import stateful
@@ -151,6 +161,7 @@ __all__ = [
     "batch_flatten",
     "batch_normalization",
     "boolean_mask",
+    "broadcast",
     "cast_to_floatx",
     "central_crop",
     "clip_by_global_norm",
@@ -165,6 +176,7 @@ __all__ = [
     "convert_image_dtype",
     "crelu",
     "crossentropy_of_logits",
+    "decode_image",
     "depth_to_space",
     "depthwise_conv2d",
     "ensure_shape",
@@ -188,6 +200,8 @@ __all__ = [
     "learning_phase",
     "losses",
     "make_sampling_table",
+    "masked_mean",
+    "masked_sum",
     "matrix_transpose",
     "max_pool2d",
     "metrics",
@@ -196,6 +210,7 @@ __all__ = [
     "multiply_no_nan",
     "normalize_and_norm",
     "one_hot",
+    "output_shape",
     "pad",
     "per_image_standardization",
     "print_tensor",
@@ -208,6 +223,7 @@ __all__ = [
     "random_flip_up_down",
     "random_hue",
     "random_saturation",
+    "read_file",
     "reciprocal_no_nan",
     "repeat_vector",
     "reset_states",

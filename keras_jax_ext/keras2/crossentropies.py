@@ -7,10 +7,11 @@ def crossentropy_of_logits(enabled: bool = True) -> None:
     """Compute crossentropies of what softmax and sigmoid were given.
 
     Keras 2 did, wherever a loss got their outputs, and trained models of data
-    that are not scaled. On JAX, Keras 3 cuts probabilities at 1e-7: such a
-    model gets no gradient, and stays as it is. It holds for every model of the
-    process from now on. Outputs that are cast or changed before the loss are
-    probabilities still.
+    that are not scaled. It did so for `from_logits=True` and the outputs of
+    `activation="softmax"`, too. On JAX, Keras 3 cuts probabilities at 1e-7:
+    such a model gets no gradient, and stays as it is. It holds for every model
+    of the process from now on. Outputs that are cast or changed before the loss
+    are probabilities still.
 
     Example:
 

@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import jax.numpy as jnp
 import keras
 
 
@@ -72,6 +73,37 @@ def losses(given: Any) -> Any:
         The same structure; a loss of a class of the script is itself.
     """
     return _each(given, keras.losses.Loss, "call")
+
+
+def broadcast(y_true: Any, y_pred: Any) -> tuple[Any, Any]:
+    """Labels and outputs of one shape, where one has an axis less.
+
+    `keras.losses.mean_squared_error` of Keras 2 was of all pairs then: of
+    shape `(n,)` for labels of `(n,)` and outputs of `(n, 1)`. That of Keras 3
+    takes the axis away, and is a scalar.
+
+    Example:
+
+    ```python
+    labels, outputs = kje.keras2.broadcast(np.zeros(4), np.ones((4, 1)))
+    keras.losses.mean_squared_error(labels, outputs).shape  # (4,)
+    ```
+
+    Args:
+        y_true: Labels: an array, or a symbolic tensor.
+        y_pred: Outputs, alike.
+
+    Returns:
+        The two; arrays of one rank and symbolic tensors are themselves.
+    """
+    both = (y_true, y_pred)
+    if any(keras.backend.is_keras_tensor(each) for each in both):
+        return both
+    labels, outputs = map(keras.ops.convert_to_tensor, both)
+    if labels.ndim == outputs.ndim:
+        return both
+    labels, outputs = jnp.broadcast_arrays(labels, outputs)
+    return labels, outputs
 
 
 def _each(given, kind, method):

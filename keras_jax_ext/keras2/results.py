@@ -65,15 +65,45 @@ def layer_input(layer: keras.layers.Layer) -> Any:
 
 
 def input_shape(layer: keras.layers.Layer) -> Any:
-    """The shape of what a layer takes; of an input, its own.
+    """The shape of what a layer takes, as `layer.input_shape` of Keras 2.
 
     Args:
         layer: A layer of a functional or sequential model.
 
     Returns:
-        Tuple of integers and `None`, or a list of them for several inputs.
+        Tuple of integers and `None`, or a list of them for several inputs. Of
+        an input, a list of its own.
     """
-    return keras.tree.map_structure(lambda x: x.shape, layer_input(layer))
+    return _shapes(layer, layer_input(layer))
+
+
+def output_shape(layer: keras.layers.Layer) -> Any:
+    """The shape of what a layer gives, as `layer.output_shape` of Keras 2.
+
+    Example:
+
+    ```python
+    inputs = keras.Input((3,))
+    model = kje.Model(inputs, keras.layers.Dense(2)(inputs))
+    shapes = [kje.keras2.output_shape(layer) for layer in model.layers]
+    assert shapes == [[(None, 3)], (None, 2)]
+    ```
+
+    Args:
+        layer: A layer of a functional or sequential model.
+
+    Returns:
+        Tuple of integers and `None`, or a list of them for several outputs.
+        Of an input, a list of its own.
+    """
+    return _shapes(layer, layer.output)
+
+
+def _shapes(layer: keras.layers.Layer, tensors: Any) -> Any:
+    shapes = keras.tree.map_structure(lambda x: tuple(x.shape), tensors)
+    if isinstance(layer, keras.layers.InputLayer):
+        return [shapes]
+    return [*shapes] if isinstance(tensors, (list, tuple)) else shapes
 
 
 def _ordered(model: keras.Model, logs: Mapping[str, Any]) -> list[str]:

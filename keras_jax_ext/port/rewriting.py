@@ -21,6 +21,7 @@ from keras_jax_ext.port.rules import (
     setup,
     shapes,
     sharing,
+    slashes,
     states,
     tensorflow,
     texts,
@@ -137,9 +138,11 @@ class Rewriter(cst.CSTTransformer):
         if original in self.tapes.names:
             return cst.parse_expression(self.tapes.names[original])
         script = self.script
+        updated = slashes.rewrite(script, original, updated)
         name = dotted(original.func) and script.names.quiet(original.func)
         if not name:
             updated = calling.by_name(self.script, original, updated)
+            updated = calling.constructed(self.script, original, updated)
             updated = rates.asked(self.script, original, updated)
             return self._method(original, updated)
         updated = training.seeded(script, original, updated, name)
@@ -254,15 +257,6 @@ class Rewriter(cst.CSTTransformer):
         updated = self._commented(original, updated)
         return cst.FlattenSentinel(built(self.script, plan, updated))
 
-    def leave_If(self, original: Any, updated: Any) -> Any:
-        return self._commented(original, updated)
-
-    def leave_For(self, original: Any, updated: Any) -> Any:
-        return self._commented(original, updated)
-
-    def leave_While(self, original: Any, updated: Any) -> Any:
-        return self._commented(original, updated)
-
     def visit_SimpleStatementLine(self, node: cst.SimpleStatementLine) -> bool:
         if all(setup.is_dropped(self.script, each) for each in node.body):
             self._dropped.add(node)
@@ -355,3 +349,5 @@ class Rewriter(cst.CSTTransformer):
         return updated.with_changes(
             leading_lines=[*updated.leading_lines, *lines]
         )
+
+    leave_If = leave_For = leave_While = _commented  # noqa: N815

@@ -8,7 +8,7 @@ from keras_jax_ext.port.script import Script
 
 import libcst as cst
 
-_MODES = ("training", "is_training", "train", "is_train")
+MODES = ("training", "is_training", "train", "is_train")
 
 
 def by_name(script: Script, node: cst.Call, updated: cst.Call) -> cst.Call:
@@ -41,7 +41,7 @@ def _is_mode(arg: cst.Arg) -> bool:
     return (
         arg.keyword is None
         and isinstance(arg.value, cst.Name)
-        and arg.value.value in (*_MODES, "True", "False")
+        and arg.value.value in (*MODES, "True", "False")
     )
 
 
@@ -144,3 +144,69 @@ class _Assigned(cst.CSTVisitor):
                     if self._script.code(element.value) == self._text:
                         value = unpacked(self._script, element.value)
                         self.found += [] if value is None else [value]
+
+
+# What a layer took by place, and takes by name now.
+_OF_A_LAYER = ("trainable", "name", "dtype")
+
+
+def constructed(script: Script, node: cst.Call, updated: cst.Call) -> cst.Call:
+    """A layer without a constructor of its own, or the call of its base's."""
+    if not _makes_a_layer(script, node) or len(node.args) > len(_OF_A_LAYER):
+        return updated
+    if any(a.star for a in node.args):
+        return updated
+    args = [
+        keyword(_OF_A_LAYER[i], _as_bool(a.value, i), a)
+        if a.keyword is None
+        else a
+        for i, a in enumerate(updated.args)
+    ]
+    return updated.with_changes(args=args)
+
+
+def _as_bool(value: cst.BaseExpression, place: int) -> cst.BaseExpression:
+    """`trainable` is a bool now; any value was taken for one."""
+    known = isinstance(value, cst.Name) and value.value in ("True", "False")
+    if place or known:
+        return value
+    return cst.Call(cst.Name("bool"), [cst.Arg(value)])
+
+
+def _makes_a_layer(script: Script, node: cst.Call) -> bool:
+    func = node.func
+    if isinstance(func, cst.Name):
+        found = _class(script, func)
+        return isinstance(found, cst.ClassDef) and _is_bare(script, found)
+    begins = script.code(func)
+    owner = script.within(node, cst.ClassDef)
+    return (
+        begins.startswith("super(")
+        and begins.endswith(".__init__")
+        and isinstance(owner, cst.ClassDef)
+        and len(owner.bases) == 1
+        and _is_layer(script, owner.bases[0].value)
+    )
+
+
+def _is_bare(script: Script, node: cst.ClassDef) -> bool:
+    """Whether the constructor of a class is that of `Layer` itself."""
+    for each in node.body.body:
+        if isinstance(each, cst.FunctionDef) and each.name.value == "__init__":
+            return False
+    if len(node.bases) != 1:
+        return False
+    base = node.bases[0].value
+    if _is_layer(script, base):
+        return True
+    found = _class(script, base) if isinstance(base, cst.Name) else None
+    return (
+        isinstance(found, cst.ClassDef)
+        and found is not node
+        and _is_bare(script, found)
+    )
+
+
+def _is_layer(script: Script, base: cst.BaseExpression) -> bool:
+    name = script.names.quiet(base) if dotted(base) else None
+    return name in ("keras.layers.Layer", "keras.Layer")

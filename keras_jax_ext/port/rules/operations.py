@@ -2,7 +2,7 @@
 
 import re
 
-from keras_jax_ext.port.rules import names, shapeless
+from keras_jax_ext.port.rules import names
 from keras_jax_ext.port.script import Script
 from keras_jax_ext.port.tables.operations import OPERATIONS, Row
 
@@ -55,10 +55,6 @@ def rewrite(
     row = OPERATIONS.get(name)
     if row is None:
         return None
-    if row.note.startswith(shapeless.NOTE) and shapeless.refused(
-        script, node, short(name)
-    ):
-        return updated
     try:
         arguments = bound(row, node, updated)
     except Unknown as error:

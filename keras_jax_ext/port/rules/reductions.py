@@ -6,6 +6,22 @@ from keras_jax_ext.port.script import Script
 
 import libcst as cst
 
+# Functions that make labels of `(n,)` the shape of outputs of `(n, 1)` now.
+_SQUEEZED = {
+    "mean_squared_error": ("mse", "MSE"),
+    "mean_absolute_error": ("mae", "MAE"),
+    "mean_absolute_percentage_error": ("mape", "MAPE"),
+    "mean_squared_logarithmic_error": ("msle", "MSLE"),
+    "log_cosh": ("logcosh",),
+    "huber": (),
+}
+ERRORS = {
+    f"keras.{module}.{name}": f"keras.losses.{now}"
+    for module in ("losses", "metrics")
+    for now, short in _SQUEEZED.items()
+    for name in (now, *short)
+}
+
 
 def norm(
     script: Script, node: cst.Call, updated: cst.Call, name: str
@@ -51,3 +67,20 @@ def binary_accuracy(
     call = script.code(updated.with_changes(func=func))
     mean = script.target("keras.ops.mean")
     return cst.parse_expression(f"{mean}({call}, axis=-1)")
+
+
+def error(
+    script: Script, node: cst.Call, updated: cst.Call, name: str
+) -> cst.BaseExpression:
+    """It was of all pairs, where labels have an axis less than outputs."""
+    func = names.written(script, node.func, ERRORS[name])
+    args = list(updated.args)
+    keys = [a.keyword.value if a.keyword else "" for a in args[:2]]
+    plain = keys in (["", ""], ["", "y_pred"], ["y_true", "y_pred"])
+    if plain and not any(a.star for a in args):
+        both = ", ".join(script.code(a.value) for a in args[:2])
+        helper = script.target("keras_jax_ext.keras2.broadcast")
+        shaped = cst.parse_expression(f"{helper}({both})")
+        script.done(node, "labels and outputs of one shape")
+        args = [cst.Arg(shaped, star="*"), *args[2:]]
+    return updated.with_changes(func=func, args=tidy(args))

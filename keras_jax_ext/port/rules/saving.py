@@ -3,7 +3,6 @@
 import ast
 import builtins
 import os
-import re
 
 from keras_jax_ext.port.resolve import made_by
 from keras_jax_ext.port.rules import written
@@ -16,6 +15,7 @@ from keras_jax_ext.port.rules.kinds import (
     may_be_model,
 )
 from keras_jax_ext.port.rules.operations import keyword, tidy
+from keras_jax_ext.port.rules.paths import OLD, ending, key_of
 from keras_jax_ext.port.script import Script
 
 import libcst as cst
@@ -27,7 +27,6 @@ _ALONE = "weights alone: a model of its own class needs `get_config`"
 _ENDINGS = "only files that end in .keras or .h5 are read"
 # Functions that ask for a file by its name, or move it.
 _ASKING = ("path.exists", "path.isfile", "path.getsize", "os.remove")
-_OLD = re.compile(r"(\.weights)?\.(ckpt|tf|h5|hdf5|keras|weights)$")
 
 
 class Files:
@@ -63,6 +62,9 @@ class Files:
             return self._weights(node, updated, method == "load_weights")
         return None
 
+    def _key(self, path: cst.BaseExpression) -> str:
+        return key_of(self._script, path)
+
     def _of_model(self, node, updated, place) -> cst.Call:
         args = _without_format(self._script, node, list(updated.args))
         place = _place(args, place)
@@ -76,10 +78,10 @@ class Files:
         args = self._trusted(node, args, path, loads)
         if end is not None and end.endswith(_MODEL):
             return updated.with_changes(args=tidy(args))
-        if loads and end is None and self._script.code(path) not in self.models:
+        if loads and end is None and self._key(path) not in self.models:
             self._script.differs(node, _ENDINGS)
             return updated.with_changes(args=tidy(args))
-        if loads and self._script.code(path) not in self.models:
+        if loads and self._key(path) not in self.models:
             self._script.todo(
                 node,
                 "it may be a SavedModel, which only TensorFlow reads",
@@ -91,7 +93,7 @@ class Files:
 
     def _weights_of(self, node, updated) -> cst.Call:
         """A model that no file can make again: its weights are saved."""
-        if self._script.code(node.args[0].value) in self.loaded:
+        if self._key(node.args[0].value) in self.loaded:
             self._script.todo(
                 node,
                 "a model of its own class is read, and has no `get_config`",
@@ -105,7 +107,7 @@ class Files:
     def _trusted(self, node, args, path, loads):
         """A file with a Lambda layer is read if it is the script's own."""
         script = self._script
-        own = script.code(path) in self.models
+        own = self._key(path) in self.models
         if not (loads and own and "Lambda" in script.module.code):
             return args
         if self.unreadable:
@@ -147,7 +149,7 @@ class Files:
                 "call it once with a batch before",
             )
             return updated
-        written = self._script.code(path) in self.weights
+        written = self._key(path) in self.weights
         if loads and written and value_of(args, "by_name") is not None:
             self._script.todo(
                 node,
@@ -157,7 +159,7 @@ class Files:
             return updated
         if end is not None and end.endswith(_WEIGHTS):
             return updated.with_changes(args=tidy(args))
-        if loads and self._script.code(path) not in self.weights:
+        if loads and self._key(path) not in self.weights:
             if end is not None and end.endswith(_MODEL):
                 return updated
             self._script.todo(
@@ -175,7 +177,7 @@ class Files:
         if not asks or len(node.args) != 1:
             return updated
         path = node.args[0].value
-        text, end = self._script.code(path), ending(self._script, path)
+        text, end = self._key(path), ending(self._script, path)
         for files, endings in (
             (self.weights, (_WEIGHTS,)),
             (self.models, _MODEL),
@@ -223,9 +225,7 @@ class Files:
         if isinstance(path, cst.SimpleString) and not path.prefix:
             text = ast.literal_eval(path.value)
             self._make_folder(node, text)
-            value = repr(_OLD.sub("", text) + extension).replace(
-                "'", path.quote
-            )
+            value = repr(OLD.sub("", text) + extension).replace("'", path.quote)
             new: cst.BaseExpression = cst.SimpleString(value)
         else:
             code = self._script.code(path)
@@ -257,12 +257,12 @@ class _Saves(cst.CSTVisitor):
             return
         if self._script.names.quiet(node.func) == "keras.layers.Lambda":
             self._files.unreadable |= names_others(node.args[0].value)
-        text = self._script.code(node.args[0].value)
+        text = key_of(self._script, node.args[0].value)
         name = self._script.names.quiet(node.func)
         if name == "keras.callbacks.ModelCheckpoint":
             path = value_of(list(node.args), "filepath")
             only = value_of(list(node.args), "save_weights_only")
-            text = self._script.code(path) if path is not None else text
+            text = key_of(self._script, path) if path is not None else text
             weights = only is not None and self._script.code(only) == "True"
             (self._files.weights if weights else self._files.models).add(text)
         elif name == "keras.models.load_model":
@@ -319,29 +319,3 @@ def _without_format(script, node, args):
     if value_of(args, "save_format") is not None:
         script.done(node, "`save_format=` is left out: the ending tells it")
     return without(args, "save_format")
-
-
-def ending(script: Script, node: cst.BaseExpression) -> str | None:
-    """How the text of a path ends, if that is known."""
-    if isinstance(node, cst.SimpleString):
-        value = ast.literal_eval(node.value)
-        return value if isinstance(value, str) else None
-    if isinstance(node, cst.FormattedString):
-        last = node.parts[-1] if node.parts else None
-        return last.value if isinstance(last, cst.FormattedStringText) else None
-    if isinstance(node, cst.BinaryOperation):
-        side = node.right if isinstance(node.operator, cst.Add) else node.left
-        return ending(script, side)
-    if isinstance(node, cst.Call) and node.args:
-        if (
-            isinstance(node.func, cst.Attribute)
-            and node.func.attr.value == "format"
-        ):
-            return ending(script, node.func.value)
-        if script.code(node.func).endswith("join"):
-            return ending(script, node.args[-1].value)
-    if isinstance(node, cst.Name):
-        values = [script.names.value(a) for a in script.names.assignments(node)]
-        ends = {ending(script, v) if v is not None else None for v in values}
-        return ends.pop() if len(ends) == 1 else None
-    return None

@@ -9,7 +9,7 @@ from keras_jax_ext.port.script import Script
 import libcst as cst
 
 _SHAPES = ("input_shape", "output_shape")
-_HELPERS = {"input": "layer_input", "input_shape": "input_shape"}
+_HELPERS = {"input": "layer_input"}
 _FIRST = re.compile(r"\.layers\[0\]$")
 _LAYERS = re.compile(r"\.layers\b")
 _LAYER = re.compile(r"(\blayer|\.layers\[[^\]]+\]|get_layer\(.*\))$")
@@ -25,11 +25,9 @@ def attribute(
     if not (first or shape):
         return updated
     owner = script.code(updated.value)
-    if attr == "output_shape":
-        script.done(node, "the shape of its tensor")
-        return cst.parse_expression(f"{owner}.output.shape")
-    # The first layer of a model may be its input, which takes nothing.
-    target = script.target(f"keras_jax_ext.keras2.{_HELPERS[attr]}")
+    # A model may begin with its input, which takes nothing, and whose shapes
+    # are in a list.
+    target = script.target(f"keras_jax_ext.keras2.{_HELPERS.get(attr, attr)}")
     script.done(node, f"`{target}`")
     return cst.parse_expression(f"{target}({owner})")
 

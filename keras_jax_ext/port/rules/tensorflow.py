@@ -3,13 +3,14 @@
 from typing import Any
 
 from keras_jax_ext.port.rules import (
+    constants,
     further,
     keras1,
     names,
     operations,
     phase,
     reductions,
-    shapeless,
+    traced,
 )
 from keras_jax_ext.port.rules.arguments import value_of, without
 from keras_jax_ext.port.rules.further import refused
@@ -119,6 +120,8 @@ def _variable(script: Any, node: Any, updated: Any, name: str) -> Any:
 
 def _is_float(node) -> bool:
     """Whether a value is surely a float, or an array with a type."""
+    if isinstance(node, cst.UnaryOperation):
+        node = node.expression
     return isinstance(node, (cst.Float, cst.Call))
 
 
@@ -182,12 +185,28 @@ def _is_traced(script: Script, node: cst.CSTNode) -> bool:
 
 def _where(script, node, updated, name):
     if len(updated.args) < 3:
-        if shapeless.refused(script, node, operations.short(name)):
-            return updated
         script.done(node, "`jax.numpy.argwhere`")
         func = names.written(script, node.func, "jax.numpy.argwhere")
         return updated.with_changes(func=func)
     return operations.rewrite(script, node, updated, name)
+
+
+def _boolean_mask(script, node, updated, name):
+    outer = script.names.parents.get(script.names.parents.get(node))
+    if traced.is_masked(script, outer):
+        return updated  # it is rewritten with that
+    return operations.rewrite(script, node, updated, name)
+
+
+def _reduced(script, node, updated, name):
+    """Of entries that a mask takes: their number depends on values."""
+    if not traced.is_masked(script, node):
+        return operations.rewrite(script, node, updated, name)
+    helper = f"keras_jax_ext.keras2.{traced.MASKED[name]}"
+    script.done(node, f"`{helper}`")
+    inner = cst.ensure_type(updated.args[0].value, cst.Call)
+    func = names.written(script, node.func, helper)
+    return updated.with_changes(func=func, args=inner.args)
 
 
 def _matmul(script, node, updated, name):
@@ -223,34 +242,6 @@ def _uniform(script, node, updated, name):
     if len(by_place) < 2 and value_of(args, "minval") is None:
         args.insert(1, keyword("minval", cst.Integer("0")))
     return updated.with_changes(func=func, args=tidy(args))
-
-
-def _constant(script, node, updated, name):
-    first = node.args[0].value if node.args else None
-    dtype = value_of(list(node.args), "dtype")
-    if isinstance(first, cst.BaseString) or (
-        dtype is not None and script.names.quiet(dtype) == "tensorflow.string"
-    ):
-        return refused(script, node, updated, "a tensor of strings")
-    shape = value_of(list(updated.args), "shape")
-    if shape is None or name != "tensorflow.constant":
-        return operations.rewrite(script, node, updated, name)
-    inner = operations.rewrite(
-        script,
-        node,
-        updated.with_changes(args=tidy(without(updated.args, "shape"))),
-        name,
-    )
-    # One number fills the shape, several are put into it.
-    helper = (
-        "broadcast_to"
-        if isinstance(first, (cst.Integer, cst.Float))
-        else "reshape"
-    )
-    func = script.target(f"keras.ops.{helper}")
-    return cst.parse_expression(
-        f"{func}({script.code(inner)}, {script.code(shape)})"
-    )
 
 
 _GPUS = "keras.backend._get_available_gpus"
@@ -313,8 +304,10 @@ HANDLERS = {
     "tensorflow.matmul": _matmul,
     "tensorflow.linalg.matmul": _matmul,
     "tensorflow.random.uniform": _uniform,
-    "tensorflow.constant": _constant,
-    "tensorflow.convert_to_tensor": _constant,
+    "tensorflow.constant": constants.constant,
+    "tensorflow.logical_and": constants.both,
+    "tensorflow.math.logical_and": constants.both,
+    "tensorflow.convert_to_tensor": constants.constant,
     "tensorflow.config.list_physical_devices": _devices,
     "tensorflow.config.experimental.list_physical_devices": _devices,
     "tensorflow.config.list_logical_devices": _devices,
@@ -327,6 +320,7 @@ HANDLERS = {
     "tensorflow.get_logger": _logger,
     "tensorflow.data.experimental.cardinality": _cardinality,
     "keras.metrics.binary_accuracy": reductions.binary_accuracy,
+    **dict.fromkeys(reductions.ERRORS, reductions.error),
     "tensorflow.norm": reductions.norm,
     "tensorflow.linalg.norm": reductions.norm,
     "keras.backend.learning_phase": phase.asked,
@@ -346,4 +340,6 @@ HANDLERS = {
     "keras.utils.to_categorical": further.categorical,
     "keras.utils.np_utils.to_categorical": further.categorical,
     "keras.backend.set_value": further.set_value,
+    "tensorflow.boolean_mask": _boolean_mask,
+    **dict.fromkeys(traced.MASKED, _reduced),
 }

@@ -11,7 +11,7 @@ from keras_jax_ext.port.script import Script
 
 import libcst as cst
 
-_STEPS = ("train_step", "test_step")
+STEPS = ("train_step", "test_step")
 _DRAWS = (
     "tensorflow.random.normal",
     "tensorflow.random.uniform",
@@ -161,7 +161,7 @@ def step(
 ) -> cst.FunctionDef:
     """A `train_step(self, data)` becomes one of JAX's."""
     owner = owner_of_method(script, node)
-    if node.name.value not in _STEPS or not isinstance(owner, cst.ClassDef):
+    if node.name.value not in STEPS or not isinstance(owner, cst.ClassDef):
         return updated
     if base_kind(script, owner) != "model" or len(node.params.params) != 2:
         return updated
@@ -178,7 +178,7 @@ def step(
                 "`kje.losses`",
             )
             return updated
-    if _other_optimizers(node) and not _compiles(script, owner):
+    if other_optimizers(node) and not _compiles(script, owner):
         script.todo(
             node.name,
             "a step with several optimizers, whose states are not the model's",
@@ -191,7 +191,7 @@ def step(
     return updated.with_changes(decorators=[mark, *updated.decorators])
 
 
-def _other_optimizers(node: cst.FunctionDef) -> bool:
+def other_optimizers(node: cst.FunctionDef) -> bool:
     """Whether a step has an optimizer besides the one of `compile`."""
     found = False
 
@@ -269,9 +269,9 @@ def eager(script: Script, node: cst.Call, updated: cst.Call) -> cst.Call:
     steps = [
         each
         for each in owner.body.body
-        if isinstance(each, cst.FunctionDef) and each.name.value in _STEPS
+        if isinstance(each, cst.FunctionDef) and each.name.value in STEPS
     ]
-    if not any(map(_other_optimizers, steps)):
+    if not any(map(other_optimizers, steps)):
         return updated
     script.differs(
         node, "several optimizers: each step runs uncompiled, see kje.Update"

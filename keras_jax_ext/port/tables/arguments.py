@@ -15,6 +15,13 @@ RENAMED: dict[str, dict[str, str | None]] = {
     "keras.layers.Dropout": {"p": "rate"},
     "keras.callbacks.ReduceLROnPlateau": {"epsilon": "min_delta"},
     "keras.callbacks.ModelCheckpoint": {"period": None},
+    # TensorFlow 2 took these no more, and warned.
+    "keras.callbacks.TensorBoard": {
+        "write_grads": None,
+        "batch_size": None,
+        "embeddings_layer_names": None,
+        "embeddings_data": None,
+    },
     "keras.datasets.imdb.load_data": {"nb_words": "num_words"},
     "keras.datasets.reuters.load_data": {"nb_words": "num_words"},
     "keras.utils.to_categorical": {"nb_classes": "num_classes"},

@@ -8,6 +8,10 @@ MOVED = {
     "keras.models.Model": "keras_jax_ext.Model",
     "keras.models.Sequential": "keras_jax_ext.Sequential",
     "keras.engine.training.Model": "keras_jax_ext.Model",
+    "keras.models.Input": "keras.Input",
+    "keras.engine.Input": "keras.Input",
+    "keras.engine.topology.Input": "keras.Input",
+    "keras.engine.input_layer.Input": "keras.Input",
     # Ours read the files of Keras 2, too.
     "keras.models.load_model": "keras_jax_ext.models.load_model",
     "keras.models.model_from_json": "keras_jax_ext.keras2.model_from_json",
@@ -16,9 +20,6 @@ MOVED = {
     "keras.engine.Layer": "keras.layers.Layer",
     "keras.engine.Model": "keras_jax_ext.Model",
     "keras.engine.topology.Model": "keras_jax_ext.Model",
-    "keras.engine.Input": "keras.Input",
-    "keras.engine.topology.Input": "keras.Input",
-    "keras.engine.input_layer.Input": "keras.Input",
     "keras.regularizers.l1l2": "keras.regularizers.l1_l2",
     "keras.regularizers.activity_l1": "keras.regularizers.l1",
     "keras.regularizers.activity_l2": "keras.regularizers.l2",
@@ -210,4 +211,7 @@ for _name in ("bilinear", "bicubic", "lanczos3", "lanczos5"):
     VALUES[f"tensorflow.image.ResizeMethod.{_name.upper()}"] = f'"{_name}"'
 VALUES["tensorflow.image.ResizeMethod.NEAREST_NEIGHBOR"] = '"nearest"'
 VALUES["tensorflow.data.AUTOTUNE"] = "-1"
+for _name in ("bilinear", "nearest", "bicubic", "lanczos3", "lanczos5"):
+    VALUES[f"tensorflow.image.ResizeMethod.{_name.upper()}"] = f'"{_name}"'
+VALUES["tensorflow.image.ResizeMethod.NEAREST_NEIGHBOR"] = '"nearest"'
 VALUES["tensorflow.data.experimental.AUTOTUNE"] = "-1"
