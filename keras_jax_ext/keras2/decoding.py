@@ -39,8 +39,10 @@ def decode_image(contents: bytes, channels: int = 0) -> jax.Array:
     Example:
 
     ```python
+    keras.utils.save_img("photo.png", np.zeros((4, 6, 3)))
     data = kje.keras2.read_file("photo.png")
-    image = kje.keras2.decode_image(data, channels=3)  # (height, width, 3)
+    image = kje.keras2.decode_image(data, channels=3)
+    assert image.shape == (4, 6, 3)
     ```
 
     Args:
