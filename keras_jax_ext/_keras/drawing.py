@@ -1,4 +1,4 @@
-"""Random numbers for any shape from programs for a few sizes.
+"""Initial weights of any shape from programs for a few sizes.
 
 Replaced by: an initializer of Keras that compiles less.
 """
@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import keras
 import numpy as np
 
 # ruff: isort: off
@@ -20,6 +21,7 @@ from keras.src.utils import jax_utils
 
 # ruff: isort: on
 
+_CONSTANTS = {keras.initializers.Zeros: 0, keras.initializers.Ones: 1}
 _DRAWS = ("normal", "truncated_normal", "uniform")
 # Numbers, and their double: to draw more than are wanted takes less time than
 # to compile the program for another shape.
@@ -30,12 +32,16 @@ def draw_by_size() -> None:
     """Let Keras draw initial weights with one program a size, not a shape.
 
     The numbers are the same: JAX computes each from the key and its place,
-    however many there are. Sizes are powers of two.
+    however many there are. Sizes are powers of two. Zeros and ones need no
+    program.
     """
     for name in _DRAWS:
         draw = getattr(random, name)
         if not hasattr(draw, "__wrapped__"):
             setattr(random, name, _by_size(draw))
+    for initializer, value in _CONSTANTS.items():
+        if not hasattr(initializer.__call__, "__wrapped__"):
+            initializer.__call__ = _filled(initializer.__call__, value)
 
 
 def _by_size(draw: Callable[..., Any]) -> Callable[..., Any]:
@@ -52,6 +58,17 @@ def _by_size(draw: Callable[..., Any]) -> Callable[..., Any]:
         return jax.device_put(drawn[:size].reshape(shape))
 
     return by_size
+
+
+def _filled(call: Callable[..., Any], value: int) -> Callable[..., Any]:
+    @functools.wraps(call)
+    def filled(self, shape, dtype=None):
+        if _size(shape) is None:
+            return call(self, shape, dtype)
+        dtype = keras.backend.standardize_dtype(dtype)
+        return jax.device_put(np.full(shape, value, dtype))
+
+    return filled
 
 
 def _size(shape):

@@ -17,10 +17,16 @@ DRAWS = {
 SHAPES = (), (1,), (7, 5), (3, 3, 16, 31), (1024,), (1025,), (0, 3)
 
 
+FILLED = {keras.initializers.Zeros: 0, keras.initializers.Ones: 1}
+
+
 @pytest.fixture
 def by_size(monkeypatch):
     """The draws of Keras, and those by size, which end with the test."""
     theirs = {}
+    for cls in FILLED:
+        call = getattr(cls.__call__, "__wrapped__", cls.__call__)
+        monkeypatch.setattr(cls, "__call__", call)
     for name in DRAWS:
         theirs[name] = getattr(random, name)
         theirs[name] = getattr(theirs[name], "__wrapped__", theirs[name])
@@ -49,6 +55,25 @@ def test_other_shapes_of_a_size_compile_nothing(by_size):
         ours["uniform"]((41, 40), seed=2)
     finally:
         jax.config.update("jax_no_tracing", False)
+
+
+@pytest.mark.parametrize("cls", FILLED)
+def test_zeros_and_ones_compile_nothing(by_size, cls):
+    for dtype in ("float32", "bfloat16", "int32", "bool", None):
+        jax.config.update("jax_no_tracing", True)
+        try:
+            found = cls()((3, 11), dtype=dtype)
+        finally:
+            jax.config.update("jax_no_tracing", False)
+        expected = keras.ops.full((3, 11), FILLED[cls], dtype=dtype)
+        assert isinstance(found, jax.Array)
+        assert found.dtype == expected.dtype
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_zeros_of_a_trace_are_made_in_it(by_size):
+    jaxpr = jax.make_jaxpr(lambda: keras.initializers.Zeros()((3, 4)))()
+    assert jaxpr.eqns
 
 
 def test_a_seed_goes_on_as_in_keras(by_size):
