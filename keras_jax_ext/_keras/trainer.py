@@ -375,7 +375,7 @@ def _are_declared(model, x):
     """Whether inputs are of the shapes that were declared, for any batch."""
     given, declared = keras.tree.flatten(x), _functional(model).inputs
     return len(given) == len(declared) and all(
-        a.shape[1:] == b.shape[1:] and b.shape[0] is None
+        a is not None and a.shape[1:] == b.shape[1:] and b.shape[0] is None
         for a, b in zip(given, declared, strict=True)
     )
 
@@ -390,10 +390,10 @@ def _build_by_outputs(model, x, y, sample_weight):
     )
     if None in (d for a in keras.tree.flatten(y_pred) for d in a.shape):
         return
-    compiled = model._compile_loss, model._compile_metrics
+    compiled = model._compile_metrics, model._compile_loss
     steps = (
-        functools.partial(model._compute_loss, training=False),
         model.compute_metrics,
+        functools.partial(model._compute_loss, training=False),
     )
     for of, step in zip(compiled, steps, strict=True):
         if of is not None and not of.built:

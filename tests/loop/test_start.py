@@ -215,3 +215,13 @@ def test_who_has_switched_it_off_keeps_it_so(asking):
     gc.disable()
     model.fit(X, Y, 8, verbose=0)
     assert not gc.isenabled()
+
+
+def test_an_input_that_may_be_absent_is_asked_for_as_in_keras():
+    needed = keras.Input((3,), name="needed")
+    extra = keras.Input((3,), name="extra", optional=True)
+    model = kje.Model([needed, extra], keras.layers.Dense(1)(needed))
+    model.compile("sgd", "mse", metrics=["mae"])
+    model.fit([X, None], Y, verbose=0)
+    with pytest.raises(ValueError, match="not optional"):
+        model.fit([None, X], Y, verbose=0)
