@@ -34,7 +34,8 @@ _state = {"on": False}
 def look_up(enabled: bool) -> None:
     """Look logits up from now on, or no more."""
     _state["on"] = enabled
-    nn = backend.nn
+    # Its place in Keras 3.16.
+    nn = backend.nn if hasattr(backend, "nn") else backend.ops.nn
     if hasattr(nn.softmax, "keeps_logits"):
         return
     for name in _SOURCES:
@@ -47,7 +48,7 @@ def _source(function: Callable[..., Any], name: str) -> Callable[..., Any]:
     @functools.wraps(function)
     def run(x: Any, axis: Any = -1) -> Any:
         output = function(x) if name == "sigmoid" else function(x, axis=axis)
-        if _state["on"] and axis in (-1, getattr(x, "ndim", 0) - 1):
+        if _state["on"] and _is_last(axis, x):
             # Through `keras.ops`.
             caller = sys._getframe(2).f_code
             _remember(output, x, caller in _BY_ACTIVATION)
@@ -55,6 +56,10 @@ def _source(function: Callable[..., Any], name: str) -> Callable[..., Any]:
 
     run.keeps_logits = True  # type: ignore[attr-defined]
     return run
+
+
+def _is_last(axis: Any, x: Any) -> bool:
+    return axis in (-1, getattr(x, "ndim", 0) - 1)
 
 
 def _remember(output: Any, logits: Any, by_activation: bool) -> None:
@@ -72,7 +77,7 @@ def _loss(function: Callable[..., Any]) -> Callable[..., Any]:
         there, logits, sure = _kept.get(id(output), (None, None, False))
         of_it = _state["on"] and there is not None and there() is output
         wanted = sure or not from_logits
-        if of_it and wanted and kwargs.get("axis", -1) == -1:
+        if of_it and wanted and _is_last(kwargs.get("axis", -1), output):
             output, from_logits = logits, True
         return function(target, output, from_logits=from_logits, **kwargs)
 
