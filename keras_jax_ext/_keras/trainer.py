@@ -327,7 +327,7 @@ class BuiltWithoutCall(Mixin):
     # hook for it.
     def _symbolic_build(self, iterator=None, data_batch=None):
         by_losses = self._is_built_by_losses()
-        if by_losses or (_has_outputs(self) and not is_compiled_built(self)):
+        if by_losses or (not is_compiled_built(self) and _has_outputs(self)):
             if data_batch is None:
                 data_batch = _first_batch(iterator)
             batch = keras.tree.map_structure(_symbol, data_batch)

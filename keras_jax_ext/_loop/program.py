@@ -248,7 +248,6 @@ class Program:
         # JAX's debug modes run a failed program again, from its arguments.
         return bool(self._calls_python) or checks_values()
 
-    @uncollected()
     def room(self, state: Any, span: Span, keep: Keep | None) -> int | None:
         """The most steps of a span that one call takes, `None` for all.
 
@@ -262,7 +261,8 @@ class Program:
         key = keep, tuple(a.shape for a in jax.tree.leaves(span.data))
         if key not in self._room:
             batch = jax.eval_shape(lambda data: data.batch(0), span.data)
-            outputs, _ = jax.eval_shape(self._step, state, batch)
+            with uncollected():
+                outputs, _ = jax.eval_shape(self._step, state, batch)
             leaves = jax.tree.leaves(keep.of(outputs, state))
             size = sum(a.size * a.dtype.itemsize for a in leaves)
             most = min(keep.most, KEPT_BYTES // max(size, 1))
