@@ -6,7 +6,9 @@ Each row times the same model and data with stock `keras.Model`, at one step an
 execution and at eight, beside `keras_jax_ext`: a step of `fit`, an epoch with
 validation, and a batch of `predict`. Rounds are interleaved, medians reported.
 The last column is the most memory of a process that trains and predicts, ours
-over stock's. KerasHub's row is left out where the package is not installed.
+over stock's. The rows of KerasHub and BayesFlow are left out where these
+packages are not installed; BayesFlow's approximators sample, and have no
+`predict`.
 """
 
 import argparse
@@ -123,6 +125,55 @@ def reproduced(outputs, x, batch):
     return Work(outputs, x, x, batch, "mse", None, 1, (STEPS_PER_EXECUTION,))
 
 
+class Inference:
+    """A BayesFlow approximator of 4 parameters, given 16 looks at them.
+
+    It has the methods of `Work` that the table needs.
+    """
+
+    rows, batch, looks = 2048, 64, 16
+
+    def __init__(self):
+        theta = uniform(self.rows, 4)
+        noise = 0.1 * uniform(self.rows, self.looks, 4)
+        self.drawn = {"theta": theta, "x": theta[:, None] + noise}
+        self.steps = self.rows // self.batch
+
+    def model(self, cls, **options):
+        import bayesflow as bf
+
+        keras.utils.set_random_seed(0)
+        adapter = bf.Adapter().concatenate(
+            ["theta"], into="inference_variables"
+        )
+        model = bf.ContinuousApproximator(
+            adapter=adapter.concatenate(["x"], into="summary_variables"),
+            inference_network=bf.networks.CouplingFlow(depth=4),
+            summary_network=bf.networks.DeepSet(),
+        )
+        model = model if cls is keras.Model else kje.extend(model)
+        model.compile("adam", **options)
+        return model
+
+    def data(self, model, rows):
+        import bayesflow as bf
+
+        drawn = {name: values[:rows] for name, values in self.drawn.items()}
+        return bf.OfflineDataset(
+            drawn, batch_size=self.batch, adapter=model.adapter
+        )
+
+    def fit(self, cls, **options):
+        model = self.model(cls, **options)
+        data = self.data(model, self.rows)
+        return lambda: model.fit(dataset=data, verbose=0)
+
+    def validated(self, cls, options):
+        model = self.model(cls, **options)
+        data, held = (self.data(model, n) for n in (self.rows, self.rows // 2))
+        return lambda: model.fit(dataset=data, validation_data=held, verbose=0)
+
+
 def makers():
     """Functions that make the rows of the table, by title."""
     made = {
@@ -157,6 +208,8 @@ def makers():
         made["BERT of KerasHub, 2 blocks"] = lambda: classified(
             hub_classifier, words(512, 64), 32, None
         )
+    if importlib.util.find_spec("bayesflow"):
+        made["coupling flow of BayesFlow"] = Inference
     return made
 
 
@@ -172,6 +225,8 @@ def kinds():
 
 def validated(work, cls, options):
     """A function that trains an epoch and validates."""
+    if isinstance(work, Inference):
+        return work.validated(cls, options)
     model, half = work.model(cls, **options), len(work.x) // 2
     held = work.x[half:], work.y[half:]
     return lambda: model.fit(
@@ -190,8 +245,9 @@ def times(work, rounds):
     made = {
         "step": {k: work.fit(cls, **o) for k, (cls, o) in kinds().items()},
         "validated": {k: validated(work, *v) for k, v in kinds().items()},
-        "predict": {k: predicted(work, *v) for k, v in kinds().items()},
     }
+    if not isinstance(work, Inference):
+        made["predict"] = {k: predicted(work, *v) for k, v in kinds().items()}
     return {
         what: medians(functions, rounds, work.steps)
         for what, functions in made.items()
@@ -215,14 +271,19 @@ def print_peak(title, kind):
 
     work, (cls, options) = makers()[title](), kinds()[kind]
     validated(work, cls, options)()
-    predicted(work, cls, options)()
+    if not isinstance(work, Inference):
+        predicted(work, cls, options)()
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 
 
 def row(title, measured, peaks):
     """One line: ours, and stock's times and memory over ours."""
     cells = [title, f"{measured['step']['ours']:.0f}"]
-    for values in measured.values():
+    for what in ("step", "validated", "predict"):
+        values = measured.get(what)
+        if values is None:
+            cells += ["", ""]
+            continue
         least = min(values["stock"], values["best"])
         cells.append(f"{values['stock'] / values['ours']:.2f}")
         cells.append(f"{least / values['ours']:.2f}")
