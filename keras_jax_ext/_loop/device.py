@@ -53,7 +53,7 @@ def put(batches: Any, *, stacked: bool) -> Any:
         Structure of arrays that a program can use.
     """
     if not is_distributed():
-        return jax.tree.map(_usable, batches)
+        return jax.tree.map(usable, batches)
     if parts.is_shared():
         return jax.tree.map(lambda a: _put_rows(a, int(stacked)), batches)
     return jax.tree.map(
@@ -61,9 +61,16 @@ def put(batches: Any, *, stacked: bool) -> Any:
     )
 
 
-def _usable(array):
-    # On a CPU programs take NumPy's arrays as they are, at a tenth of the
-    # price of `device_put`; but not dtypes that JAX has to convert.
+def usable(array: Any) -> Any:
+    """Put an array where a program on one device finds it.
+
+    Args:
+        array: Array of NumPy or JAX, which nobody writes to.
+
+    Returns:
+        Array. On a CPU programs take NumPy's as they are, at a tenth of the
+        price of `device_put`; but not dtypes that JAX has to convert.
+    """
     converts = not isinstance(array, np.ndarray) or (
         jax.dtypes.canonicalize_dtype(array.dtype) != array.dtype
     )

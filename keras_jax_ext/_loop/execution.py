@@ -24,8 +24,10 @@ from keras_jax_ext._loop.modes import (
     PREDICTIONS,
     Mode,
     make_program,
+    numbers_in,
 )
 from keras_jax_ext._loop.state import State
+from keras_jax_ext._loop.telling import Kept, Telling, last_logs
 from keras_jax_ext._loop.turns import reading
 from keras_jax_ext._loop.watching import Watch
 from keras_jax_ext._xla.faults import is_lost, note_lost
@@ -63,8 +65,11 @@ class Executor:
             known.programs[mode] = make_program(model, mode)
         self.model, self.mode, self.callbacks = model, mode, callbacks
         self.program = known.programs[mode]
-        self.predictions: list[tuple[int, Any]] = []
-        self._logged: list[tuple[int, Any]] = []
+        self.predictions: Kept = []
+        self._logged: Kept = []
+        self._before: list[Any] | None = None
+        # The number of the first step of the execution.
+        self._begin = 0
         self._pace = known.paces.setdefault(mode, Pace())
         auto = known.auto_steps
         self._given_steps = None if auto else known.steps_per_execution
@@ -74,6 +79,7 @@ class Executor:
             _keras.pythonify_logs, waits=self._agreed is not None
         )
         self.state = State(model, mode, self._interrupts)
+        self.telling = Telling(callbacks, mode, self.state)
         self._shown_from = self._fetched = 0
         self._in_flight: collections.deque[Any] = collections.deque()
         self._landed = 0.0
@@ -131,40 +137,55 @@ class Executor:
         Returns:
             The outputs of the last step, `None` if there was no step.
         """
-        quiet = self.watched.no_batch_hooks
-        with self._telling_lost(), epochs.until_dry():
-            executions = epochs.executions()
-            taken = None
-            while self._goes_on(taken is None):
-                try:
-                    begin, remaining, cursor = executions.send(taken)
-                except StopIteration:
-                    break
-                if taken is not None:
-                    self.between()
-                if not quiet and self._keep is not LOGS:
-                    self._call("begin", begin)
-                if self._some_act:
-                    # Of a hook that failed the others know before they wait
-                    # for its process's gradients.
-                    self.agree("begun", None)
-                limit = self._limit(remaining)
-                try:
-                    self.last, count = self._execute(cursor, limit)
-                except StopIteration:
-                    self.last, count = self._execute(epochs.renewed(), limit)
-                # Keras counts whole executions, also when data run short.
-                taken = self._most if self._most == self._steps else count
-                if self._keep is LOGS:
-                    self.last = self._log_each(begin)
-                elif not quiet:
-                    shown = self._shown(self.last)
-                    self._call("end", begin + taken - 1, shown)
-        if wait:
-            with self._telling_lost():
-                self._land(0)
+        try:
+            with self._telling_lost(), epochs.until_dry():
+                self._executions(epochs)
+            if wait:
+                with self._telling_lost():
+                    self._land(0)
+                self.telling.settle()
+        except BaseException:
+            # What ran before is known to the callbacks, as with Keras.
+            self.telling.settle()
+            if self._logged and not self.telling.failed:
+                self._tell()
+                self.telling.settle()
+            raise
         last, self.last = self.last, None
         return last
+
+    def _executions(self, epochs):
+        """Run the executions of an epoch."""
+        quiet = self.watched.no_batch_hooks
+        executions = epochs.executions()
+        taken = None
+        while self._goes_on(taken is None):
+            try:
+                begin, remaining, cursor = executions.send(taken)
+            except StopIteration:
+                break
+            if taken is not None:
+                self.between()
+            self._begin = begin
+            if not quiet and self._keep is not LOGS:
+                self._call("begin", begin)
+            if self._some_act:
+                # Of a hook that failed the others know before they wait
+                # for its process's gradients.
+                self.agree("begun", None)
+            limit = self._limit(remaining)
+            try:
+                self.last, count = self._execute(cursor, limit)
+            except StopIteration:
+                self.last, count = self._execute(epochs.renewed(), limit)
+            # Keras counts whole executions, also when data run short.
+            taken = self._most if self._most == self._steps else count
+            self.telling.settle()
+            if self._keep is LOGS:
+                self.last = self._tell()
+            elif not quiet:
+                shown = self._shown(self.last)
+                self._call("end", begin + taken - 1, shown)
 
     def end_epoch(self, epoch: int, logs: dict[str, Any], unread: bool) -> None:
         """Call the callbacks.
@@ -213,27 +234,36 @@ class Executor:
         with self.in_order() if ends else _NOTHING:
             hook(step, *args)
 
-    def _log_each(self, begin):
+    def _tell(self):
         """Call the hooks for each step of the last execution, in order.
 
         Returns:
-            The logs of the last step.
+            The logs of the last step, or what they can be read from.
         """
-        self._land(0)
-        steps = list(steps_of(self._logged))
-        self._logged.clear()
-        hooks = (f"on_{self.mode.name}_batch_{w}" for w in ("begin", "end"))
-        begins, ends = (getattr(self.callbacks, name) for name in hooks)
-        with self.state.at_steps() as show:
-            afterwards = [numbers for _, numbers in steps[1:]] + [()]
-            show(steps[0][1])
-            for step, ((logs, _), numbers) in enumerate(
-                zip(steps, afterwards, strict=True), begin
-            ):
-                begins(step)
-                show(numbers)
-                ends(step, logs)
-        return logs
+        kept, self._logged = self._logged, []
+        before, self._before = self._before, None
+        begin = self._begin
+        if not self.watched.defers:
+            self._land(0)
+            self.telling.steps(begin, kept, before)
+            return last_logs(kept)
+
+        def tell():
+            self.telling.steps(begin, kept)
+            if self.last is kept:
+                self.last = last_logs(kept)
+
+        self.telling.later(tell)
+        return kept
+
+    def logs_of(self, last: Any) -> Any:
+        """The logs of a last step, of which callbacks may not know yet.
+
+        Args:
+            last: From `epoch`.
+        """
+        kept = self._keep is LOGS and isinstance(last, list)
+        return last_logs(last) if kept else last
 
     def agree(self, about: str, value: Any) -> list[Any]:
         """What each process says that shares the model; this one, if alone.
@@ -301,12 +331,19 @@ class Executor:
             remaining -= span.steps
             # After the source was read: its code may write to the model.
             state = self.state.take()
+            self._note_numbers(state)
             room = self.program.room(state, span, self._keep)
             if self.meanwhile is not None:
                 self._compile_both(self.meanwhile, span, state)
             for cut in span.split(room):
                 last, state = self._dispatch(cut, state)
         return last, limit - remaining
+
+    def _note_numbers(self, state):
+        """Keep those before an execution, for hooks at a batch's begin."""
+        wanted = self._keep is LOGS and not self.watched.no_begin_hooks
+        if wanted and self._before is None:
+            self._before = [np.asarray(a) for a in numbers_in(state)]
 
     def _compile_both(self, others, span, state):
         """Compile the program of a span, and others at the same time."""
@@ -386,27 +423,11 @@ def _kept(outputs, of_tail, span):
     """Pairs of a number of steps and what was kept of them, and room."""
     kept = [(span.steps - span.has_tail, outputs)]
     if span.has_tail:
-        kept.append((1, jax.tree.map(lambda a: a[None], of_tail)))
+        kept.append((1, of_tail))
     return kept
 
 
-def steps_of(kept: list[tuple[int, Any]]) -> Iterator[Any]:
-    """What was kept of each step, in NumPy.
-
-    Args:
-        kept: List of `(count, outputs)`, as for `joined`.
-
-    Yields:
-        Structures of a number or an array of each step.
-    """
-    for count, outputs in kept:
-        leaves, structure = jax.tree.flatten(outputs)
-        arrays = [np.asarray(a)[:count] for a in leaves]
-        for each in zip(*arrays, strict=True) if arrays else [()] * count:
-            yield jax.tree.unflatten(structure, each)
-
-
-def joined(predictions: list[tuple[int, Any]]) -> Any:
+def joined(predictions: Kept) -> Any:
     """Join the outputs of every step, one after another, in NumPy.
 
     Args:

@@ -1,5 +1,6 @@
 """The epochs of `fit`, and the one pass of `evaluate` and `predict`."""
 
+import functools
 import warnings
 from collections.abc import Iterable
 from typing import Any
@@ -105,7 +106,8 @@ def _epochs(
     model, callbacks, logs = executor.model, executor.callbacks, {}
     reads = not executor.watched.weights_unread or validates.data is not None
     unread = not reads and steps_log_metrics(model)
-    if unread and executor.watched.no_batch_hooks:
+    watched = executor.watched
+    if unread and (watched.no_batch_hooks or watched.defers):
         return _epochs_ahead(executor, passes, numbers, reached)
     for epoch in numbers:
         executor.reset_metrics()
@@ -132,27 +134,24 @@ def _epochs_ahead(executor, passes, numbers, reached):
 
     Python works while the device does, since nobody reads the model.
     """
-    ended: list[Any] = []
     logs: Any = {}
 
-    def end():
-        while ended:
-            executor.end_epoch(*ended.pop(), unread=True)
+    def end(epoch, last):
+        nonlocal logs
+        logs = epoch_logs(executor.model, executor.logs_of(last))
+        executor.end_epoch(epoch, logs, unread=True)
 
-    reached.settle = end
     try:
         for epoch in numbers:
             executor.reset_metrics()
             reached.begun(epoch)
             last = executor.epoch(passes, wait=False)
-            end()
-            logs = epoch_logs(executor.model, last)
-            ended.append((epoch, logs))
+            executor.telling.later(functools.partial(end, epoch, last))
             if executor.stops():
                 break
             reached.ended()
     finally:
-        end()
+        executor.telling.settle()
     executor.state.sync()
     return logs
 

@@ -51,11 +51,20 @@ def state_variables(model: Any, mode: Mode) -> list[list[Any]]:
     ]
 
 
-def _logs(outputs, state):
-    """The logs of a step, and the optimizer's numbers before it."""
+def numbers_in(state: Any) -> list[Any]:
+    """The optimizer's numbers in the state of a step: as of `numbers`.
+
+    Args:
+        state: Lists of arrays.
+    """
     optimizer = TRAIN.state.index("optimizer_variables")
     arrays = state[optimizer] if len(state) == len(TRAIN.state) else ()
-    return outputs, [a for a in arrays if a.ndim == 0]
+    return [a for a in arrays if a.ndim == 0]
+
+
+def _logs(outputs, state):
+    """The logs of a step, and the optimizer's numbers after it."""
+    return outputs, numbers_in(state)
 
 
 PREDICTIONS = Keep(lambda outputs, state: outputs, 64, has_rows=True)

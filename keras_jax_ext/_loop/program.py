@@ -28,7 +28,7 @@ class Keep(NamedTuple):
     """What an execution returns of every step, on a new first axis.
 
     Attributes:
-        of: Function of the outputs of a step and the state before it, which
+        of: Function of the outputs of a step and the state after it, which
             only picks some: it is given their shapes too.
         most: Integer, the most steps of an execution.
         has_rows: Boolean, whether the first axis of a step's are rows.
@@ -114,7 +114,7 @@ def fuse(step: Step, place: Callable[..., Any]) -> Callable[..., Any]:
 
     Returns:
         Function returning `(outputs, outputs of the tail, state)`. With
-        `kept=None`, `outputs` are the last step's; with a `_Kept` they are
+        `kept=None`, `outputs` are the last step's; with a `_Kept` both are
         what it says of every step, on a new first axis.
     """
     inner = cpu.rewritten(step) if device.is_cpu() else step
@@ -127,8 +127,7 @@ def fuse(step: Step, place: Callable[..., Any]) -> Callable[..., Any]:
             return outputs if kept is None else kept.keep.of(outputs, state)
 
         def shapes(state, batch):
-            outputs, _ = jax.eval_shape(step, state, batch)
-            return taken(outputs, state)
+            return taken(*jax.eval_shape(step, state, batch))
 
         outputs = shapes(state, jax.eval_shape(read, 0))
         if kept is not None:
@@ -141,7 +140,7 @@ def fuse(step: Step, place: Callable[..., Any]) -> Callable[..., Any]:
         def one(i, batch, carry):
             noted, state = carry
             outputs, new_state = inner(state, batch)
-            noted = note(noted, taken(outputs, state), i)
+            noted = note(noted, taken(outputs, new_state), i)
             return noted, _like(new_state, state)
 
         def loop(read, count, carry):
@@ -173,14 +172,16 @@ def fuse(step: Step, place: Callable[..., Any]) -> Callable[..., Any]:
 
         def last(state):
             outputs, new_state = inner(state, batch)
-            return taken(outputs, state), _like(new_state, state)
+            return taken(outputs, new_state), _like(new_state, state)
 
         def skip(state):
             return _zeros_like(shapes(state, batch)), state
 
         of_tail, state = lax.cond(has_tail, last, skip, state)
+        if kept is not None:
+            of_tail = jax.tree.map(lambda a: a[None], of_tail)
         if has_rows:
-            of_tail = place(of_tail)
+            of_tail = place(of_tail, 1)
         return noted, of_tail, state
 
     return run
@@ -262,8 +263,8 @@ class Program:
         if key not in self._room:
             batch = jax.eval_shape(lambda data: data.batch(0), span.data)
             with uncollected():
-                outputs, _ = jax.eval_shape(self._step, state, batch)
-            leaves = jax.tree.leaves(keep.of(outputs, state))
+                outputs, after = jax.eval_shape(self._step, state, batch)
+            leaves = jax.tree.leaves(keep.of(outputs, after))
             size = sum(a.size * a.dtype.itemsize for a in leaves)
             most = min(keep.most, KEPT_BYTES // max(size, 1))
             self._room[key] = max(1, min(most, span.data.capacity))

@@ -5,7 +5,7 @@ seed generators; the global random streams; the epoch, the steps taken in it,
 and how its rows were shuffled; the `History`, and the state of each callback.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from keras_jax_ext import _keras
@@ -46,8 +46,6 @@ class Progress:
         self._running, self._passes = executor, passes
         self._backup, self._snapshot = backup, snapshot
         self._epoch = self._step = 0
-        # Called before a snapshot: callbacks are to know the ended epochs.
-        self.settle: Callable[[], None] = lambda: None
         if backup is not None:
             executor.between = self._between
             passes.is_kept = True
@@ -82,8 +80,9 @@ class Progress:
             self._backup.keep(self._snapshot_at(epoch, step))
 
     def _snapshot_at(self, epoch, step):
-        self.settle()
         running = self._running
+        # Callbacks are to know the steps and epochs that have ended.
+        running.telling.settle()
         return take(
             running.model,
             running.state.take(),

@@ -103,17 +103,16 @@ class State:
         Callbacks that log each step read its count and its learning rate.
 
         Yields:
-            Function of values of `numbers(model, mode)`, before the next step
-            of those that ran; with none, of the values after the last.
+            Function of values of `numbers(model, mode)`.
         """
         self.show()
         variables = numbers(self.model, self._mode)
         last: Sequence[Any] = [_keras.written(v) for v in variables]
         shown = last
 
-        def show(values: Sequence[Any] = ()) -> None:
+        def show(values: Sequence[Any]) -> None:
             nonlocal shown
-            shown = values or last
+            shown = values
             for variable, value in zip(variables, shown, strict=True):
                 _keras.write(variable, value)
 

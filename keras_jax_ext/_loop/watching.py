@@ -27,16 +27,18 @@ def _hooks(mode):
     return names + ["on_batch_begin", "on_batch_end"] * (mode == "train")
 
 
-def overrides(callback: Any, mode: Mode) -> bool:
+def overrides(callback: Any, mode: Mode, of: str = "") -> bool:
     """Whether a callback has batch hooks of its own.
 
     Args:
         callback: A Keras callback.
         mode: `Mode`.
+        of: String, `"begin"` or `"end"`. Defaults to both.
     """
     return any(
         not _keras.is_default(getattr(callback, name))
         for name in _hooks(mode.name)
+        if name.endswith(of)
     )
 
 
@@ -186,6 +188,21 @@ def keeps_steps(callback: Any) -> bool:
     return all(reads_only_logs(callback, name) for name in hooks)
 
 
+def only_logs(callback: Any) -> bool:
+    """Whether all that a callback does between two steps is to read logs.
+
+    What it does at the beginning and the end of training is not asked.
+
+    Args:
+        callback: A Keras callback.
+    """
+    others = ("on_epoch_begin", "on_epoch_end", "on_test_begin", "on_test_end")
+    if not all(_is_idle(getattr(callback, name), callback) for name in others):
+        return False
+    hooks = [*_busy_hooks(callback, TRAIN), *_busy_hooks(callback, TEST)]
+    return bool(hooks) and all(reads_only_logs(callback, h) for h in hooks)
+
+
 def is_known(callback: Any) -> bool:
     """Whether a callback is Keras's or ours, which change no data.
 
@@ -208,10 +225,13 @@ class Watch(NamedTuple):
     Attributes:
         weights_unread: Boolean, whether none reads the model.
         no_batch_hooks: Boolean, whether none has batch hooks.
+        no_begin_hooks: Boolean, whether none has one for a batch's begin.
         watchers: Names of callbacks that must be called after each step,
             before the next runs.
         logs_each: Boolean, whether one reads the logs of each step, and can
             be called when later ones have run.
+        defers: Boolean, whether all that have batch hooks do so, and only at
+            the end of a batch.
         meddles: Boolean, whether one may change the data between epochs.
         intrudes: Boolean, whether one may change them between batches.
         saves: Boolean, whether one of Keras's writes files of the model.
@@ -219,8 +239,10 @@ class Watch(NamedTuple):
 
     weights_unread: bool
     no_batch_hooks: bool
+    no_begin_hooks: bool
     watchers: tuple[str, ...]
     logs_each: bool
+    defers: bool
     meddles: bool
     intrudes: bool
     saves: bool
@@ -243,18 +265,28 @@ class Watch(NamedTuple):
         """
         if type(callbacks) is not CallbackList:
             name = type(callbacks).__name__
-            return cls(False, False, (name,), False, True, True, True)
+            no, yes = False, True
+            return cls(no, no, no, (name,), no, no, yes, yes, yes)
         every = callbacks.callbacks
         watching = [c for c in every if watches_batches(c, mode)]
         watchers = [
             c for c in watching if not (alone and logs_batches(c, mode))
         ]
+        no_begin_hooks = not any(overrides(c, mode, "begin") for c in every)
+        others = [c for c in every if c not in watching or c in watchers]
+        logs_each = len(watchers) < len(watching)
         return cls(
-            logs_each=len(watchers) < len(watching),
-            weights_unread=all(map(_reads_no_weights, every)),
+            logs_each=logs_each,
+            defers=logs_each
+            and no_begin_hooks
+            and not any(_busy_hooks(c, mode) for c in others),
+            weights_unread=all(
+                _reads_no_weights(c) or only_logs(c) for c in every
+            ),
             no_batch_hooks=not any(overrides(c, mode) for c in every),
+            no_begin_hooks=no_begin_hooks,
             watchers=tuple(type(c).__name__ for c in watchers),
-            meddles=not all(map(is_known, every)),
+            meddles=not all(is_known(c) or only_logs(c) for c in every),
             intrudes=not all(map(is_known, watchers)),
             saves=any(isinstance(c, SAVERS) for c in every),
         )

@@ -28,12 +28,11 @@ def make(
         force: Boolean, whether to make it anew.
     """
     name = f"{mode.name}_function"
-    before = getattr(model, name)
+    if getattr(model, name) is not None and not force:
+        return
     with _rewritten(model, mode):
         make_function(force=force)
     made = getattr(model, name)
-    if made is before:
-        return
     setattr(model, name, guarded(model, made, mode))
     memo(model).forget(mode, inspect.unwrap(made))
 
