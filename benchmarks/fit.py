@@ -223,22 +223,19 @@ def works():
         1,
         (4, 16),
     )
-    sequences = Work(
-        recurrent,
-        uniform(1024, 28, 16),
-        labels(1024),
-        64,
-        CROSSENTROPY,
-        cross_entropy,
-        1,
-        (4, 16),
-    )
+
+    def sequences(epochs):
+        x, y = uniform(1024, 28, 16), labels(1024)
+        losses = CROSSENTROPY, cross_entropy
+        return Work(recurrent, x, y, 64, *losses, epochs, (4, 16))
+
     return {
         "article's model": article,
         "8-32-1, batch 32": small,
         "784-128-128-10, batch 32": images,
         "convolutional, 28x28": convolutions,
-        "LSTM, batch 64": sequences,
+        "LSTM, batch 64": sequences(1),
+        "LSTM, ten epochs a call": sequences(10),
     }
 
 
