@@ -124,6 +124,7 @@ from keras_jax_ext.keras2.models import (
     with_loss,
 )
 from keras_jax_ext.keras2.module import Module
+from keras_jax_ext.keras2.ordering import weights_in_order
 from keras_jax_ext.keras2.results import (
     as_list,
     input_shape,
@@ -259,6 +260,7 @@ __all__ = [
     "update_sub",
     "weighted",
     "weighted_cross_entropy_with_logits",
+    "weights_in_order",
     "with_loss",
     "zero_fraction",
 ]
