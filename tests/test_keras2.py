@@ -800,7 +800,7 @@ def test_weights_are_in_the_order_of_keras_2():
         def call(self, x, training=None):
             return self.norm(self.dense(x), training=training)
 
-    Block = kje.keras2.weights_in_order(Block)
+    Block = kje.keras2.weights_in_order(Block)  # noqa: N806
 
     @kje.keras2.weights_in_order
     class Whole(kje.Model):

@@ -2,13 +2,13 @@
 
 from typing import Any
 
+from keras_jax_ext._keras.declaring import sublayers
+
 import keras
 
 # Lists and dicts of a user, which Keras wraps; its own it does not. A public
 # list of the attributes that hold layers would replace this.
 from keras.src.utils.tracking import TrackedDict, TrackedList
-
-from keras_jax_ext._keras.declaring import sublayers
 
 
 def groups_of_sublayers(layer: Any) -> list[list[Any]]:

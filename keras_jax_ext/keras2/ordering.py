@@ -2,9 +2,9 @@
 
 from typing import Any, TypeVar
 
-import keras
-
 from keras_jax_ext import _keras
+
+import keras
 
 Class = TypeVar("Class", bound=type)
 
