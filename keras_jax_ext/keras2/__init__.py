@@ -132,6 +132,14 @@ from keras_jax_ext.keras2.results import (
     metrics_names,
     output_shape,
 )
+from keras_jax_ext.keras2.scans import (
+    cumprod,
+    cumsum,
+    foldl,
+    foldr,
+    gather,
+    scan,
+)
 from keras_jax_ext.keras2.sharing import shared
 from keras_jax_ext.keras2.states import stateful
 from keras_jax_ext.keras2.trainable import compile  # noqa: A004 (Keras's)
@@ -177,6 +185,8 @@ __all__ = [
     "convert_image_dtype",
     "crelu",
     "crossentropy_of_logits",
+    "cumprod",
+    "cumsum",
     "decode_image",
     "depth_to_space",
     "depthwise_conv2d",
@@ -184,7 +194,10 @@ __all__ = [
     "fill",
     "flip_left_right",
     "flip_up_down",
+    "foldl",
+    "foldr",
     "function",
+    "gather",
     "gather_nd",
     "global_norm",
     "grayscale_to_rgb",
@@ -231,6 +244,7 @@ __all__ = [
     "resize",
     "resize_with_crop_or_pad",
     "rot90",
+    "scan",
     "scatter_add",
     "scatter_nd",
     "scatter_sub",
