@@ -786,3 +786,51 @@ def test_a_model_compiled_anew_keeps_what_a_shared_optimizer_knows():
 
 def test_a_name_of_an_optimizer_is_shared_as_it_is():
     assert keras2.shared("adam") == "adam"
+
+
+def test_weights_are_in_the_order_of_keras_2():
+    class Block(keras.layers.Layer):
+        def __init__(self, units):
+            super().__init__()
+            self.dense = keras.layers.Dense(units)
+            self.norm = keras.layers.BatchNormalization()
+            self.own = keras.Variable(np.zeros((units, 9, 9)))
+            self.fixed = keras.Variable(0.0, trainable=False)
+
+        def call(self, x, training=None):
+            return self.norm(self.dense(x), training=training)
+
+    Block = kje.keras2.weights_in_order(Block)  # noqa: N806
+
+    @kje.keras2.weights_in_order
+    class Whole(kje.Model):
+        def __init__(self):
+            super().__init__()
+            self.scale = keras.Variable(np.ones(7))
+            self.blocks = [Block(2), Block(3)]
+            self.dropout = keras.layers.Dropout(0.1)
+            self.last = keras.layers.Dense(1)
+
+        def call(self, x, training=None):
+            for block in self.blocks:
+                x = block(x, training=training)
+            return self.last(self.dropout(x, training=training))
+
+    model = Whole()
+    model(np.ones((1, 4)))
+    # As tf_keras lists them.
+    first = [(2, 9, 9), (4, 2), (2,), (2,), (2,)]
+    second = [(3, 9, 9), (2, 3), (3,), (3,), (3,)]
+    last = [(3, 1), (1,), (7,)]
+    fixed = [(), (2,), (2,), (), (3,), (3,)]
+    shapes = [w.shape for w in model.get_weights()]
+    assert shapes == [*first, *second, *fixed, *last]
+    trained = [v.shape for v in model.trainable_variables]
+    assert trained == [*first, *second, *last]
+    assert [v.shape for v in model.variables[: len(shapes)]] == shapes
+    assert len(model.variables) == len(shapes) + 1  # the dropout's state
+    model.blocks[0].dense.trainable = False
+    first = [(2, 9, 9), (2,), (2,)]
+    fixed = [(), (4, 2), (2,), (2,), (2,), (), (3,), (3,)]
+    shapes = [w.shape for w in model.get_weights()]
+    assert shapes == [*first, *second, *fixed, *last]

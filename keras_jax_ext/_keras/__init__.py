@@ -60,6 +60,9 @@ from keras_jax_ext._keras.declaring import (
     unlock as unlock,
 )
 from keras_jax_ext._keras.drawing import draw_by_size as draw_by_size
+from keras_jax_ext._keras.ordering import (
+    groups_of_sublayers as groups_of_sublayers,
+)
 from keras_jax_ext._keras.summarizing import (
     bold_text as bold_text,
     count_params as count_params,

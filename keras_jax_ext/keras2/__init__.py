@@ -124,12 +124,21 @@ from keras_jax_ext.keras2.models import (
     with_loss,
 )
 from keras_jax_ext.keras2.module import Module
+from keras_jax_ext.keras2.ordering import weights_in_order
 from keras_jax_ext.keras2.results import (
     as_list,
     input_shape,
     layer_input,
     metrics_names,
     output_shape,
+)
+from keras_jax_ext.keras2.scans import (
+    cumprod,
+    cumsum,
+    foldl,
+    foldr,
+    gather,
+    scan,
 )
 from keras_jax_ext.keras2.sharing import shared
 from keras_jax_ext.keras2.states import stateful
@@ -176,6 +185,8 @@ __all__ = [
     "convert_image_dtype",
     "crelu",
     "crossentropy_of_logits",
+    "cumprod",
+    "cumsum",
     "decode_image",
     "depth_to_space",
     "depthwise_conv2d",
@@ -183,7 +194,10 @@ __all__ = [
     "fill",
     "flip_left_right",
     "flip_up_down",
+    "foldl",
+    "foldr",
     "function",
+    "gather",
     "gather_nd",
     "global_norm",
     "grayscale_to_rgb",
@@ -230,6 +244,7 @@ __all__ = [
     "resize",
     "resize_with_crop_or_pad",
     "rot90",
+    "scan",
     "scatter_add",
     "scatter_nd",
     "scatter_sub",
@@ -259,6 +274,7 @@ __all__ = [
     "update_sub",
     "weighted",
     "weighted_cross_entropy_with_logits",
+    "weights_in_order",
     "with_loss",
     "zero_fraction",
 ]

@@ -34,8 +34,10 @@ _KERAS = (
 )
 # Modules of TensorFlow that are those of Keras.
 _ALIASES = ("optimizers", "losses", "metrics", "initializers")
-# Functions of TensorFlow that are those of Keras.
+# Functions of TensorFlow, and other names, that are those of Keras.
 _NAMES = {
+    "keras.saving.load_model": "keras.models.load_model",
+    "keras.saving.save_model": "keras.models.save_model",
     "tensorflow.zeros_initializer": "keras.initializers.Zeros",
     "tensorflow.ones_initializer": "keras.initializers.Ones",
     "tensorflow.constant_initializer": "keras.initializers.Constant",

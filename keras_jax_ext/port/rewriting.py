@@ -27,6 +27,7 @@ from keras_jax_ext.port.rules import (
     texts,
     training,
     variables,
+    weights,
 )
 from keras_jax_ext.port.rules.tape import Tapes, built
 from keras_jax_ext.port.script import Script
@@ -248,6 +249,7 @@ class Rewriter(cst.CSTTransformer):
         if original in self.script.drawing:
             updated = training.with_seeds(self.script, updated)
         updated = training.built_by_itself(self.script, original, updated)
+        updated = weights.in_order(self.script, original, updated)
         return self._commented(original, updated)
 
     def leave_With(self, original: Any, updated: Any) -> Any:

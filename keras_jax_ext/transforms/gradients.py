@@ -18,6 +18,7 @@ def value_and_grad(
     *,
     has_aux: bool = False,
     jit: bool = False,
+    unconnected_gradients: str = "zero",
 ) -> Callable[..., Any]:
     """See a function of Keras models as its value and its gradients.
 
@@ -54,33 +55,47 @@ def value_and_grad(
         jit: Boolean. Whether to compile the function, once for each shape of
             the arguments. Numbers and strings outside of the arguments are
             then constants, as in `jax.jit`. Defaults to `False`.
+        unconnected_gradients: String, `"zero"` or `"none"`: what stands for
+            the gradient by a variable that the function does not read, zeros
+            or `None`. Defaults to `"zero"`.
 
     Returns:
         Function of the same arguments that returns the value, or the pair of
-        `has_aux`, and the gradients in the structure of `variables`. What the
-        value does not depend on has a gradient of zeros.
+        `has_aux`, and the gradients in the structure of `variables`. By
+        variables that are read, and that the value does not depend on, they
+        are zeros.
 
     Raises:
         ValueError: If there are no variables, one that is neither a variable
-            nor an argument, or none that the function reads; if the function
-            returns no pair for `has_aux`, or no value for each structure.
+            nor an argument, or none that the function reads, but for
+            `unconnected_gradients="none"`; if that is another string; if the
+            function returns no pair for `has_aux`, or no value for each
+            structure.
         TypeError: If the value is no float and no array of floats.
     """
+    if unconnected_gradients not in ("zero", "none"):
+        raise ValueError(
+            "What stands for a gradient by an unread variable is zeros, or "
+            "nothing. Received: "
+            f"unconnected_gradients={unconnected_gradients!r}. Give "
+            '"zero" or "none".'
+        )
+    options = has_aux, unconnected_gradients == "none"
     if jit:
-        return _CompiledStep(function, variables, has_aux)
+        return _CompiledStep(function, variables, options)
 
     def step(*args: Any, **kwargs: Any) -> Any:
-        return _differentiated(function, variables, has_aux, args, kwargs)
+        return _differentiated(function, variables, options, args, kwargs)
 
     return step
 
 
-def _differentiated(function, variables, has_aux, args, kwargs):
+def _differentiated(function, variables, options, args, kwargs):
     """The value and the gradients, once the variables are known."""
     given = _given(variables)
     while True:
         put_back = _contents(function)
-        outcome = _once(function, given, has_aux, args, kwargs)
+        outcome = _once(function, given, options, args, kwargs)
         now = _given(variables)
         if [id(v) for v in keras.tree.flatten(now)] == [
             id(v) for v in keras.tree.flatten(given)
@@ -94,7 +109,8 @@ def _differentiated(function, variables, has_aux, args, kwargs):
             "call builds the model, give a function: `lambda: "
             "model.trainable_variables`."
         )
-    outputs, gradients, written = outcome
+    outputs, gradients, written, check = outcome
+    check()  # now: the first run may have built what is read
     for variable, value in written:
         variable.assign(value)
     return outputs, gradients
@@ -133,7 +149,8 @@ def _given(variables):
     return variables
 
 
-def _once(function, given, has_aux, args, kwargs):
+def _once(function, given, options, args, kwargs):
+    has_aux, without_zeros = options
     groups = given if isinstance(given, tuple) else (given,)
     leaves = keras.tree.flatten(list(groups))
     differentiated = _Sources(leaves, args)
@@ -147,7 +164,7 @@ def _once(function, given, has_aux, args, kwargs):
         value, aux = _pair(outputs) if has_aux else (outputs, None)
         losses = _several(value, len(groups)) if several else (value,)
         losses = tuple(map(_differentiable, losses))
-        differentiated.check_read(scope.read)
+        differentiated.note_unread(scope.read)
         arrays_out, rest = _parted((value, aux))
         written = list(scope.written.values())
         aside[:] = [rest, written]
@@ -160,12 +177,15 @@ def _once(function, given, has_aux, args, kwargs):
     rest, written = aside
     value, aux = _joined(arrays_out, rest)
     gradients = [
-        differentiated.gradients(group, pull_back(_one_of(losses, i)))
+        differentiated.gradients(
+            group, pull_back(_one_of(losses, i)), without_zeros
+        )
         for i, group in enumerate(groups)
     ]
     outputs = (value, aux) if has_aux else value
     result = tuple(gradients) if several else gradients[0]
-    return outputs, result, list(zip(written, new, strict=True))
+    check = differentiated.check_read if not without_zeros else lambda: None
+    return outputs, result, list(zip(written, new, strict=True)), check
 
 
 def _pair(outputs):
@@ -219,6 +239,7 @@ class _Sources:
     def __init__(self, leaves: Sequence[Any], args: Sequence[Any]) -> None:
         self.variables: list[Any] = []
         self.places: list[int] = []
+        self.unread: set[int] = set()
         for leaf in leaves:
             if isinstance(leaf, keras.Variable):
                 if all(leaf is not v for v in self.variables):
@@ -237,11 +258,15 @@ class _Sources:
         """Each variable with its value."""
         return list(zip(self.variables, values, strict=True))
 
-    def check_read(self, read):
-        """Refuse variables that have nothing to do with the function."""
+    def note_unread(self, read):
+        """Note which variables have nothing to do with the function."""
+        self.unread = {id(v) for v in self.variables if id(v) not in read}
+
+    def check_read(self):
+        """Refuse variables, if none has to do with the function."""
         if self.places or not self.variables:
             return
-        if not any(id(v) in read for v in self.variables):
+        if len(self.unread) == len(self.variables):
             names = [v.path for v in self.variables[:3]]
             raise ValueError(
                 "Gradients are by variables that the function reads, and it "
@@ -256,7 +281,7 @@ class _Sources:
             filled[place] = array
         return filled
 
-    def gradients(self, group, pulled):
+    def gradients(self, group, pulled, without_zeros):
         """The gradients in the structure of the variables."""
         by_variable, by_argument = pulled
         known = {
@@ -264,6 +289,8 @@ class _Sources:
         }
         for place, g in zip(self.places, by_argument, strict=True):
             known[id(self._args[place])] = g
+        if without_zeros:
+            known |= dict.fromkeys(self.unread)
         return keras.tree.map_structure(lambda v: known[id(v)], group)
 
 
@@ -296,12 +323,12 @@ def _joined(arrays, rest):
 class _CompiledStep:
     """A step as one program, another when it is by other variables."""
 
-    def __init__(self, function, variables, has_aux):
+    def __init__(self, function, variables, options):
         self._by = variables
         self._wanted: list[int] = []
         self._run = Compiled(
             lambda *args, **kwargs: _differentiated(
-                function, variables, has_aux, args, kwargs
+                function, variables, options, args, kwargs
             )
         )
 

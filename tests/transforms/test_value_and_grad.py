@@ -366,3 +366,44 @@ def test_a_compiled_step_follows_what_is_frozen():
     a.trainable = False
     shapes.append([g.shape for g in step(X)[1]])
     assert shapes == [[(3, 2), (2,), (2, 1), (1,)], [(2, 1), (1,)]]
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_none_stands_for_a_gradient_by_an_unread_variable(jit):
+    read, unread = keras.Variable(2.0), keras.Variable([3.0])
+
+    def square():
+        return read * read
+
+    step = kje.value_and_grad(
+        square,
+        {"a": [read], "b": unread},
+        jit=jit,
+        unconnected_gradients="none",
+    )
+    _, gradients = step()
+    assert float(gradients["a"][0]) == 4.0
+    assert gradients["b"] is None
+    _, zeros = kje.value_and_grad(square, [read, unread], jit=jit)()
+    assert zeros[1].tolist() == [0.0]
+    none = kje.value_and_grad(square, unread, unconnected_gradients="none")
+    assert none()[1] is None
+
+
+def test_a_word_for_unread_variables_that_is_not_known_is_refused():
+    with pytest.raises(ValueError, match="unconnected_gradients='no'"):
+        kje.value_and_grad(abs, [], unconnected_gradients="no")
+
+
+def test_a_model_that_the_call_builds_may_hold_an_unread_layer():
+    model = kje.Sequential([keras.layers.Dense(2)])
+    model.aside = keras.layers.Dense(3)
+    model.aside.build((None, 2))
+
+    def loss():
+        return keras.ops.sum(model(np.ones((1, 4))))
+
+    _, gradients = kje.value_and_grad(
+        loss, lambda: [*model.aside.weights, *model.weights]
+    )()
+    assert sorted(g.shape for g in gradients)[-1] == (4, 2)

@@ -9,13 +9,19 @@ from keras_jax_ext.port.rules import (
     inputs,
     keras1,
     names,
+    places,
     schedules,
     spelled,
 )
 from keras_jax_ext.port.rules.lookup import find
 from keras_jax_ext.port.rules.operations import keyword, tidy
 from keras_jax_ext.port.script import Script
-from keras_jax_ext.port.tables.arguments import NOTES, OF_LAYERS, RENAMED
+from keras_jax_ext.port.tables.arguments import (
+    CLOSED,
+    NOTES,
+    OF_LAYERS,
+    RENAMED,
+)
 
 import libcst as cst
 
@@ -31,7 +37,7 @@ def rewrite(
     found = find(name)
     if found.name is None:
         return updated
-    args = list(updated.args)
+    args = places.kept(script, node, list(updated.args), found.name)
     args = inputs.shaped(script, node, args, found.name)
     args = keras1.named(script, node, args, found.name)
     args = _renamed(script, node, args, name, found.name)
@@ -326,6 +332,6 @@ def unknown(name: str, args: Iterable[cst.Arg]) -> list[str]:
     keys = [a.keyword.value for a in args if a.keyword is not None]
     if known.open and of_layers:
         keys = [key for key in keys if key not in OF_LAYERS]
-    elif known.open and not _is_optimizer(name):
+    elif known.open and not _is_optimizer(name) and name not in CLOSED:
         return []
     return [key for key in keys if key not in known.names]

@@ -3,6 +3,7 @@
 from typing import Any
 
 from keras_jax_ext.port.resolve import dotted, made_by
+from keras_jax_ext.port.rules import places
 from keras_jax_ext.port.rules.operations import keyword
 from keras_jax_ext.port.script import Script
 
@@ -13,6 +14,8 @@ MODES = ("training", "is_training", "train", "is_train")
 
 def by_name(script: Script, node: cst.Call, updated: cst.Call) -> cst.Call:
     """A call of a layer whose arguments behind a mode go by name."""
+    if len(node.args) > 1:
+        updated = places.of_call(script, node, updated, _layer(script, node))
     first = next(
         (i for i, a in enumerate(node.args) if i and _is_mode(a)), None
     )
@@ -57,6 +60,12 @@ def _parameters(script: Script, func: cst.BaseExpression) -> list[str]:
         made = inner if inner is not made else None
     # Of Keras's own: layers and whole models.
     return ["inputs", "training"] if made is not None else []
+
+
+def _layer(script: Script, node: cst.Call) -> str | None:
+    """The name of the layer of Keras that is called, if it is known."""
+    made = _maker(script, node.func)
+    return None if made is None else script.names.quiet(made)
 
 
 def _maker(script: Script, func: cst.BaseExpression):
@@ -146,67 +155,72 @@ class _Assigned(cst.CSTVisitor):
                         self.found += [] if value is None else [value]
 
 
-# What a layer took by place, and takes by name now.
-_OF_A_LAYER = ("trainable", "name", "dtype")
+# What bases took by place, and take by name, or in another place, now.
+_OF_BASES = {
+    "keras.layers.Layer": ("trainable", "name", "dtype"),
+    "keras.Layer": ("trainable", "name", "dtype"),
+    "keras.metrics.Metric": ("name", "dtype"),
+    "keras.losses.Loss": ("reduction", "name"),
+}
 
 
 def constructed(script: Script, node: cst.Call, updated: cst.Call) -> cst.Call:
-    """A layer without a constructor of its own, or the call of its base's."""
-    if not _makes_a_layer(script, node) or len(node.args) > len(_OF_A_LAYER):
-        return updated
-    if any(a.star for a in node.args):
+    """A class without a constructor of its own, or the call of its base's."""
+    order = _order(script, node)
+    by_place = [a for a in node.args if a.keyword is None and a.star != "**"]
+    if len(by_place) > len(order) or any(a.star == "*" for a in node.args):
         return updated
     args = [
-        keyword(_OF_A_LAYER[i], _as_bool(a.value, i), a)
-        if a.keyword is None
+        keyword(order[i], _as_bool(a.value, order[i]), a)
+        if i < len(by_place)
         else a
         for i, a in enumerate(updated.args)
     ]
     return updated.with_changes(args=args)
 
 
-def _as_bool(value: cst.BaseExpression, place: int) -> cst.BaseExpression:
+def _as_bool(value: cst.BaseExpression, name: str) -> cst.BaseExpression:
     """`trainable` is a bool now; any value was taken for one."""
     known = isinstance(value, cst.Name) and value.value in ("True", "False")
-    if place or known:
+    if name != "trainable" or known:
         return value
     return cst.Call(cst.Name("bool"), [cst.Arg(value)])
 
 
-def _makes_a_layer(script: Script, node: cst.Call) -> bool:
+def _order(script: Script, node: cst.Call) -> tuple[str, ...]:
+    """The arguments by place, where a call makes an object of such a base."""
     func = node.func
     if isinstance(func, cst.Name):
         found = _class(script, func)
-        return isinstance(found, cst.ClassDef) and _is_bare(script, found)
+        if isinstance(found, cst.ClassDef):
+            return _inherited(script, found)
+        return ()
     begins = script.code(func)
     owner = script.within(node, cst.ClassDef)
-    return (
+    if (
         begins.startswith("super(")
         and begins.endswith(".__init__")
         and isinstance(owner, cst.ClassDef)
         and len(owner.bases) == 1
-        and _is_layer(script, owner.bases[0].value)
-    )
+    ):
+        return _of_base(script, owner.bases[0].value)
+    return ()
 
 
-def _is_bare(script: Script, node: cst.ClassDef) -> bool:
-    """Whether the constructor of a class is that of `Layer` itself."""
+def _inherited(script: Script, node: cst.ClassDef) -> tuple[str, ...]:
+    """Those of a class whose constructor is that of a base itself."""
     for each in node.body.body:
         if isinstance(each, cst.FunctionDef) and each.name.value == "__init__":
-            return False
+            return ()
     if len(node.bases) != 1:
-        return False
+        return ()
     base = node.bases[0].value
-    if _is_layer(script, base):
-        return True
     found = _class(script, base) if isinstance(base, cst.Name) else None
-    return (
-        isinstance(found, cst.ClassDef)
-        and found is not node
-        and _is_bare(script, found)
-    )
+    if isinstance(found, cst.ClassDef) and found is not node:
+        return _inherited(script, found)
+    return _of_base(script, base)
 
 
-def _is_layer(script: Script, base: cst.BaseExpression) -> bool:
+def _of_base(script: Script, base: cst.BaseExpression) -> tuple[str, ...]:
     name = script.names.quiet(base) if dotted(base) else None
-    return name in ("keras.layers.Layer", "keras.Layer")
+    return _OF_BASES.get(name or "", ())

@@ -2,7 +2,7 @@
 
 import re
 
-from keras_jax_ext.port.rules import given
+from keras_jax_ext.port.rules import given, places
 from keras_jax_ext.port.rules.kinds import base_kind, may_be_model
 from keras_jax_ext.port.rules.operations import keyword, tidy
 from keras_jax_ext.port.script import Script
@@ -44,6 +44,7 @@ def rewrite(
     if method in _LEFT and script.of_tensorflow:
         script.todo(node, f"arrays of JAX have no `{method}`", _LEFT[method])
         return updated
+    updated = places.of_method(script, node, updated)
     updated = given.rewrite(script, node, updated, method)
     if method in METHODS or method in METHOD_NAMES:
         return _renamed(script, node, updated, method)
@@ -66,7 +67,14 @@ def _renamed(script, node, updated, method):
             arg = arg.with_changes(value=value)
         if key in COUNTED:
             script.todo(node, f"`{key}=` counts rows", "give steps_per_epoch=")
-        if key == "generator" and method not in METHOD_NAMES:
+        if key == "reset_metrics" and script.code(arg.value) != "True":
+            script.todo(
+                node,
+                "metrics are those of each batch: they are not added up",
+                "keep the results of each batch, and average them",
+            )
+            args.append(arg)
+        elif key == "generator" and method not in METHOD_NAMES:
             args.append(arg)
         elif key in table and (now := table[key]):
             script.done(node, f"`{key}=` is `{now}=`")

@@ -58,6 +58,8 @@ def rewrite(
     try:
         arguments = bound(row, node, updated)
     except Unknown as error:
+        if f"{name}+" in OPERATIONS:  # it has more arguments
+            return rewrite(script, node, updated, f"{name}+")
         names.keep(script, node.func)
         script.todo(
             node,
@@ -72,7 +74,11 @@ def rewrite(
 
 def short(name: str) -> str:
     """A dotted name as scripts write it."""
-    return name.replace("tensorflow", "tf").replace("keras.backend", "K")
+    return (
+        name.rstrip("+")
+        .replace("tensorflow", "tf")
+        .replace("keras.backend", "K")
+    )
 
 
 def _say(script: Script, node: cst.Call, row: Row) -> None:

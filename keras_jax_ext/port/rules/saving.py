@@ -5,7 +5,7 @@ import builtins
 import os
 
 from keras_jax_ext.port.resolve import made_by
-from keras_jax_ext.port.rules import written
+from keras_jax_ext.port.rules import places, written
 from keras_jax_ext.port.rules.arguments import value_of, without
 from keras_jax_ext.port.rules.flow import names_in
 from keras_jax_ext.port.rules.kinds import (
@@ -54,11 +54,13 @@ class Files:
             return None
         method = node.func.attr.value
         if method == "save" and may_be_model(self._script, node.func.value):
+            updated = places.of_file(self._script, node, updated)
             owner = class_of(self._script, node.func.value)
             if owner is not None and has_no_config(self._script, owner):
                 return self._weights_of(node, updated)
             return self._of_model(node, updated, 0)
         if method in ("save_weights", "load_weights"):
+            updated = places.of_file(self._script, node, updated)
             return self._weights(node, updated, method == "load_weights")
         return None
 
@@ -88,7 +90,8 @@ class Files:
                 'save it there as `model.save("name.keras")`, once',
             )
             return updated
-        extension = ".h5" if _format(self._script, node) == "h5" else ".keras"
+        way = _format(self._script, updated)
+        extension = ".h5" if way == "h5" else ".keras"
         return self._ending(node, updated, args, place, extension)
 
     def _weights_of(self, node, updated) -> cst.Call:
@@ -306,8 +309,8 @@ def _place(args, place, key="filepath"):
     return None
 
 
-def _format(script: Script, node: cst.Call) -> str | None:
-    value = value_of(list(node.args), "save_format")
+def _format(script: Script, updated: cst.Call) -> str | None:
+    value = value_of(list(updated.args), "save_format")
     return (
         ast.literal_eval(script.code(value))
         if isinstance(value, cst.SimpleString)

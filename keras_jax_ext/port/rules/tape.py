@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from keras_jax_ext.port.rules import names
 from keras_jax_ext.port.rules.flow import flow, names_in
+from keras_jax_ext.port.rules.tape_nones import may_be_none
 from keras_jax_ext.port.rules.tape_reads import read_names
 from keras_jax_ext.port.rules.tape_sources import (
     arguments,
@@ -55,6 +56,7 @@ class Plan(NamedTuple):
         gradients: List of `Gradient`.
         outs: Names that are read behind the body.
         reads: Names in the body whose values are read.
+        absent: Whether a gradient may be `None`, which the script asks for.
     """
 
     function: str
@@ -62,6 +64,7 @@ class Plan(NamedTuple):
     gradients: list[Gradient]
     outs: list[str]
     reads: set[cst.CSTNode]
+    absent: bool
 
 
 class Tapes:
@@ -148,7 +151,11 @@ def _planned(script: Script, node: cst.With, removed: list) -> Plan:
     parameters += [n for n in watched if n not in parameters]
     done = "`kje.value_and_grad`"
     script.done(node.items[0].item, done)
-    return Plan(script.fresh("forward"), parameters, gradients, outs, reads)
+    absent = may_be_none(script, calls, [g.name for g in gradients], code)
+    if absent and len(gradients) > 1:
+        raise Left("one of its several gradients may be `None`")
+    name = script.fresh("forward")
+    return Plan(name, parameters, gradients, outs, reads, absent)
 
 
 def _text(script: Script, body: cst.BaseSuite) -> str:
@@ -245,6 +252,7 @@ def built(
         by = f"lambda: {plan.gradients[0].sources}"
     helper = script.target("keras_jax_ext.value_and_grad")
     more = ", has_aux=True" if aux else ""
+    more += ', unconnected_gradients="none"' if plan.absent else ""
     call = f"{helper}({plan.function}, {by}{more})({given})"
     line = cst.parse_statement(f"{left}, {grads} = {call}")
     return [function, line]

@@ -48,13 +48,25 @@ _SIZE_RECIPE = (
     "`compile`"
 )
 
+# Functions that call another one for each entry, and never saw shapes alone
+# outside of a graph.
+_LOOPS = [
+    f"{module}.{name}"
+    for module in ("tensorflow", "keras.backend")
+    for name in ("map_fn", "vectorized_map", "foldl", "foldr", "scan")
+] + ["tensorflow.while_loop", "tensorflow.cond"]
+_LOOPING = re.compile(r"\b(map_fn|vectorized_map|fold[lr]|scan|_loop|cond)\(")
+_SEEN = ("print", "append", "numpy")
+_LOOP_RECIPE = "write the loop in Python, and `keras.ops.stack` its results"
+
 
 def mark(script: Script) -> None:
     """Refuse what asks for values where only shapes are known."""
     text = script.module.code
-    if not _COMPILING.search(text) or _EAGERLY.search(text):
+    compiles = bool(_COMPILING.search(text)) and not _EAGERLY.search(text)
+    if not compiles and not _LOOPING.search(text):
         return
-    finder = _Compiled(script)
+    finder = _Compiled(script, compiles)
     script.module.visit(finder)
     seen: set[cst.CSTNode] = set()
     while finder.found:
@@ -68,12 +80,13 @@ def mark(script: Script) -> None:
 class _Compiled(cst.CSTVisitor):
     """Finds the functions that are compiled, and their tensors."""
 
-    def __init__(self, script: Script) -> None:
+    def __init__(self, script: Script, compiles: bool) -> None:
         self._script = script
+        self._compiles = compiles
         self.found: list[tuple[Any, set[str]]] = []
 
     def visit_ClassDef(self, node: cst.ClassDef) -> None:
-        if not self._is_of_keras(node):
+        if not self._compiles or not self._is_of_keras(node):
             return
         for each in node.body.body:
             if not isinstance(each, cst.FunctionDef):
@@ -97,14 +110,18 @@ class _Compiled(cst.CSTVisitor):
 
     def visit_Call(self, node: cst.Call) -> None:
         func = node.func
+        name = dotted(func) and self._script.names.quiet(func)
+        if name in _LOOPS:
+            for arg in node.args:
+                self._looped(arg.value)
+        if not self._compiles:
+            return
         if isinstance(func, cst.Attribute) and func.attr.value == "compile":
             for place, arg in enumerate(node.args):
                 key = arg.keyword.value if arg.keyword else ""
                 if key in ("loss", "metrics") or (not key and place in (1, 2)):
                     self._given(arg.value)
-        elif dotted(func) and self._script.names.quiet(func) == (
-            "keras.layers.Lambda"
-        ):
+        elif name == "keras.layers.Lambda":
             for arg in node.args[:1]:
                 self._given(arg.value)
 
@@ -119,6 +136,17 @@ class _Compiled(cst.CSTVisitor):
             for function in self.functions(node):
                 self.add(function, _BOTH)
 
+    def _looped(self, node: cst.BaseExpression) -> None:
+        """A function that is called for each entry of an array."""
+        functions: list[Any] = []
+        if isinstance(node, cst.Lambda):
+            functions = [node]
+        elif isinstance(node, cst.Name):
+            functions += self.functions(node)
+        for each in functions:
+            self.add(each, slice(None))
+            each.visit(_Shown(self._script))
+
     def functions(self, node: cst.Name) -> list[cst.FunctionDef]:
         """The functions of the script that a name may stand for."""
         made = map(made_by, self._script.names.assignments(node))
@@ -132,6 +160,23 @@ class _Compiled(cst.CSTVisitor):
         arrays = set() if tensors is None else {*names[tensors]}
         arrays |= {"y_true", "y_pred"} & {*names}
         self.found.append((function, arrays))
+
+
+class _Shown(cst.CSTVisitor):
+    """Refuses what a function of a loop shows, or keeps, of each entry."""
+
+    def __init__(self, script: Script) -> None:
+        self._script = script
+
+    def visit_Call(self, node: cst.Call) -> None:
+        func = node.func
+        name = getattr(getattr(func, "attr", func), "value", None)
+        if name in _SEEN:
+            self._script.todo(
+                node,
+                f"`{name}` of each entry, and this is compiled by shapes",
+                _LOOP_RECIPE,
+            )
 
 
 class _Walker:

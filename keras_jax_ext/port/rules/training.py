@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from keras_jax_ext.port.rules import compiled, variables
+from keras_jax_ext.port.rules import compiled, hooks, variables
 from keras_jax_ext.port.rules.arguments import without
 from keras_jax_ext.port.rules.kinds import base_kind
 from keras_jax_ext.port.rules.operations import keyword, tidy
@@ -44,7 +44,7 @@ def method(
     script: Script, node: cst.FunctionDef, updated: cst.FunctionDef
 ) -> cst.FunctionDef:
     """A function as a method of now, if it is one."""
-    for rule in (step, resets, mode, variables.returned):
+    for rule in (step, resets, mode, variables.returned, hooks.given_logs):
         updated = rule(script, node, updated)
     return updated
 

@@ -2,7 +2,7 @@
 
 from keras_jax_ext.port import exports, visiting
 from keras_jax_ext.port.resolve import dotted
-from keras_jax_ext.port.rules import arguments, imports
+from keras_jax_ext.port.rules import arguments, gone, imports
 from keras_jax_ext.port.rules.lookup import find
 from keras_jax_ext.port.script import Script
 
@@ -150,6 +150,7 @@ class _Finder(visiting.Names):
             )
         name = self._script.names.quiet(node)
         if name is None:
+            gone.check(self._script, node)
             node.value.visit(self)
         else:
             self._handed_on(node, name)

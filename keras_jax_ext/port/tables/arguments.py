@@ -5,7 +5,8 @@ from keras_jax_ext.port.tables.keras1 import LAYERS
 # In any call of this constructor (or of one below the module): argument ->
 # its name now, or `None` where it is left out.
 RENAMED: dict[str, dict[str, str | None]] = {
-    "keras.optimizers": {"lr": "learning_rate"},
+    # Optimizers are compiled with the step.
+    "keras.optimizers": {"lr": "learning_rate", "jit_compile": None},
     "keras.layers.LeakyReLU": {"alpha": "negative_slope"},
     "keras.layers.BatchNormalization": {"fused": None},
     "keras.layers.LSTM": {"implementation": None},
@@ -14,6 +15,14 @@ RENAMED: dict[str, dict[str, str | None]] = {
     "keras.layers.LSTMCell": {"implementation": None},
     "keras.layers.Dropout": {"p": "rate"},
     "keras.callbacks.ReduceLROnPlateau": {"epsilon": "min_delta"},
+    "keras.callbacks.LambdaCallback": {
+        "on_batch_begin": "on_train_batch_begin",
+        "on_batch_end": "on_train_batch_end",
+    },
+    "keras.layers.InputLayer": {
+        "input_shape": "shape",
+        "batch_input_shape": "batch_shape",
+    },
     "keras.callbacks.ModelCheckpoint": {"period": None},
     # TensorFlow 2 took these no more, and warned.
     "keras.callbacks.TensorBoard": {
@@ -46,6 +55,16 @@ NOTES = {
         "`period` is gone: each epoch is saved"
     ),
 }
+for _size in ("Base", "Large", "Small", "Tiny", "XLarge"):
+    for _module in ("applications", "applications.convnext"):
+        RENAMED[f"keras.{_module}.ConvNeXt{_size}"] = {"model_name": "name"}
+# Calls that take any keyword, and raise for those that they do not know.
+CLOSED = (
+    "keras.utils.plot_model",
+    "keras.utils.model_to_dot",
+    "keras.datasets.imdb.load_data",
+    "keras.datasets.reuters.load_data",
+)
 # Defaults of Keras 2 that are others now, or none.
 _POOLS = {"1D": "2", "2D": "(2, 2)", "3D": "(2, 2, 2)"}
 _SLOPE = {"recurrent_activation": "keras_jax_ext.keras2.hard_sigmoid"}

@@ -11,6 +11,8 @@ Arguments are those of TensorFlow, in order, each one of
     *x>y       given by name now         !x        not supported: refused
     +x=value   added
 
+A row `x+` is for calls with an argument that the row `x` does not support.
+
 A test computes each example on both sides; the manual shows this table.
 """
 
