@@ -14,6 +14,7 @@ from keras_jax_ext._keras.legacy import (
     text_to_word_sequence,
     tokenizer_from_json,
 )
+from keras_jax_ext.keras2.added import add_loss
 from keras_jax_ext.keras2.arrays import (
     TopK,
     Unique,
@@ -148,6 +149,7 @@ __all__ = [
     "Tokenizer",
     "TopK",
     "Unique",
+    "add_loss",
     "add_n",
     "adjust_brightness",
     "adjust_contrast",
