@@ -105,7 +105,7 @@ from keras_jax_ext.keras2.labels import (
     losses,
     metrics,
 )
-from keras_jax_ext.keras2.lambdas import Lambda, layer_seed
+from keras_jax_ext.keras2.lambdas import Lambda, layer_seed, seeded
 from keras_jax_ext.keras2.masked import (
     masked_mean,
     masked_sum,
@@ -235,6 +235,7 @@ __all__ = [
     "scatter_add",
     "scatter_nd",
     "scatter_sub",
+    "seeded",
     "segment_mean",
     "segment_sum",
     "sequence_mask",
