@@ -18,6 +18,8 @@ _DRAWS = (
     "tensorflow.random.truncated_normal",
     "tensorflow.random.shuffle",
     "tensorflow.random.categorical",
+    "tensorflow.nn.dropout",
+    "keras.backend.dropout",
     "keras.backend.random_normal",
     "keras.backend.random_uniform",
     "keras.backend.truncated_normal",
