@@ -132,6 +132,35 @@ def seeded(
     )
 
 
+def initializer(
+    script: Script, node: cst.Call, updated: cst.Call, name: str
+) -> cst.Call:
+    """`tf.random_normal_initializer()` draws anew for each weight.
+
+    Keras's own initializers of no seed give equal shapes equal values, in
+    Keras 2, too.
+    """
+    parent = script.names.parents.get(node)
+    called = isinstance(parent, cst.Call) and parent.func is node
+    of_tensorflow = script.code(node.func).endswith(
+        ("normal_initializer", "uniform_initializer")
+    )
+    by_place = sum(a.keyword is None for a in updated.args)
+    if name not in _INITIALIZERS or called or not of_tensorflow or by_place > 2:
+        return updated
+    if value_of(list(updated.args), "seed") is not None:
+        return updated
+    made = f"{script.target('keras.random.SeedGenerator')}()"
+    seed = keyword("seed", cst.parse_expression(made))
+    return updated.with_changes(args=tidy([*updated.args, seed]))
+
+
+_INITIALIZERS = (
+    "keras.initializers.RandomNormal",
+    "keras.initializers.RandomUniform",
+)
+
+
 def _method(script: Script, node: cst.CSTNode) -> cst.CSTNode | None:
     """The method that a node is in; functions within it see its `self`."""
     found = None
