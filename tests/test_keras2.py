@@ -834,3 +834,38 @@ def test_weights_are_in_the_order_of_keras_2():
     fixed = [(), (4, 2), (2,), (2,), (2,), (), (3,), (3,)]
     shapes = [w.shape for w in model.get_weights()]
     assert shapes == [*first, *second, *fixed, *last]
+
+
+def test_the_shape_of_a_function_of_several_tensors_is_inferred():
+    def sampled(inputs):
+        mean, scale = inputs
+        shape = keras.ops.shape(mean)
+        seed = keras2.layer_seed()
+        return mean + scale * keras.random.normal(shape, seed=seed)
+
+    inputs = keras.Input((3,))
+    outputs = keras2.Lambda(sampled)([inputs, keras.layers.Dense(3)(inputs)])
+    assert outputs.shape == (None, 3)
+
+
+def test_a_seed_gives_other_numbers_in_each_call():
+    first, second = (
+        keras.random.uniform((4,), seed=keras2.seeded(41)) for _ in range(2)
+    )
+    assert not np.allclose(first, second)
+    assert keras2.seeded(None) is None
+    assert keras2.seeded(41) is keras2.seeded(41)
+
+
+def test_metrics_have_the_names_of_keras_2():
+    model = kje.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    for given, wanted in [
+        (["AUC", "mse", "Accuracy"], ["Accuracy", "auc", "mse"]),
+        ("acc", ["acc"]),
+        ("RootMeanSquaredError", ["root_mean_squared_error"]),
+        (keras.metrics.AUC(name="mine"), ["mine"]),
+        ({"dense": ["Recall"]}, ["recall"]),
+    ]:
+        model.compile("sgd", "mse", metrics=keras2.metrics(given))
+        logs = model.test_on_batch(X[:, :2], X[:, :1] > 0, return_dict=True)
+        assert sorted(logs) == sorted(["loss", *wanted])

@@ -73,6 +73,10 @@ from keras_jax_ext._keras.summarizing import (
     readable_memory_size as readable_memory_size,
     weight_memory_size as weight_memory_size,
 )
+from keras_jax_ext._keras.losing import (
+    add_computed_loss as add_computed_loss,
+    computed_losses as computed_losses,
+)
 from keras_jax_ext._keras.mixing import Mixin as Mixin
 from keras_jax_ext._keras.optimizing import (
     Several as Several,

@@ -1,9 +1,10 @@
 """How our models are written to files, read from them, and pickled."""
 
+import contextlib
 import os
 import pickle
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,6 +25,8 @@ _WEIGHTS = (".weights.h5", ".weights.json")
 
 class Saved(_keras.Mixin):
     """Mixin: files of a model hold what it declared, and its own name."""
+
+    built: bool
 
     @_keras.default
     def get_config(self) -> dict[str, Any]:
@@ -147,7 +150,7 @@ class Saved(_keras.Mixin):
             ValueError: If the model has no weights yet.
         """
         self._check_declared("save_weights")
-        with whole(self):
+        with whole(self), self._as_its_layers():
             write_once(
                 filepath,
                 lambda: self._save_weights(filepath, overwrite, max_shard_size),
@@ -192,6 +195,7 @@ class Saved(_keras.Mixin):
                 as they are.
         """
         with (
+            self._as_its_layers(),
             files.loading(self, filepath, kwargs.get("objects_to_skip")),
             stored.opened(filepath) as file,
         ):
@@ -209,6 +213,23 @@ class Saved(_keras.Mixin):
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return pickled(self)
+
+    @contextlib.contextmanager
+    def _as_its_layers(self) -> Iterator[None]:
+        """Within the block, a model of built layers counts as built, too.
+
+        One that is made of others, which its steps call, is never called.
+        """
+        layers = _keras.sublayers(self)
+        built = all(layer.built for layer in layers) and bool(layers)
+        if self.built or self._declares or not built:
+            yield
+            return
+        self.built = True
+        try:
+            yield
+        finally:
+            self.built = False
 
     def _check_declared(self, method):
         if self._declares and not self.built and not self.weights:

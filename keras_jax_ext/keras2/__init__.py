@@ -14,6 +14,7 @@ from keras_jax_ext._keras.legacy import (
     text_to_word_sequence,
     tokenizer_from_json,
 )
+from keras_jax_ext.keras2.added import add_loss
 from keras_jax_ext.keras2.arrays import (
     TopK,
     Unique,
@@ -104,7 +105,7 @@ from keras_jax_ext.keras2.labels import (
     losses,
     metrics,
 )
-from keras_jax_ext.keras2.lambdas import Lambda, layer_seed
+from keras_jax_ext.keras2.lambdas import Lambda, layer_seed, seeded
 from keras_jax_ext.keras2.masked import (
     masked_mean,
     masked_sum,
@@ -157,6 +158,7 @@ __all__ = [
     "Tokenizer",
     "TopK",
     "Unique",
+    "add_loss",
     "add_n",
     "adjust_brightness",
     "adjust_contrast",
@@ -248,6 +250,7 @@ __all__ = [
     "scatter_add",
     "scatter_nd",
     "scatter_sub",
+    "seeded",
     "segment_mean",
     "segment_sum",
     "sequence_mask",

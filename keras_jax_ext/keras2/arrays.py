@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from keras_jax_ext._xla.known import known
+from keras_jax_ext.keras2.symbolic import of_tensors
 
 import jax
 import jax.numpy as jnp
@@ -88,6 +89,7 @@ def split(x: Any, sizes: Any, axis: int = 0) -> list[Any]:
     return list(keras.ops.split(x, np.cumsum(sizes)[:-1].tolist(), axis=axis))
 
 
+@of_tensors
 def slice(x: Any, begin: Any, size: Any) -> Any:
     """A part of an array.
 
@@ -127,6 +129,7 @@ def slice(x: Any, begin: Any, size: Any) -> Any:
     return x[tuple(builtins.slice(b, e) for b, e in pairs)]
 
 
+@of_tensors
 def sequence_mask(lengths: Any, maxlen: int | None = None) -> jax.Array:
     """True for the first places of each row.
 
@@ -150,6 +153,7 @@ def sequence_mask(lengths: Any, maxlen: int | None = None) -> jax.Array:
     return jnp.arange(size) < lengths[..., None]
 
 
+@of_tensors
 def scatter_nd(indices: Any, values: Any, shape: Any) -> Any:
     """Zeros, with values added at some places; beyond the end, none.
 
@@ -172,6 +176,7 @@ def scatter_nd(indices: Any, values: Any, shape: Any) -> Any:
     return keras.ops.scatter(jnp.asarray(indices), jnp.asarray(values), shape)
 
 
+@of_tensors
 def gather_nd(params: Any, indices: Any) -> jax.Array:
     """Take parts of an array by rows of indices; beyond its end, the last.
 
@@ -194,6 +199,7 @@ def gather_nd(params: Any, indices: Any) -> jax.Array:
     return jnp.asarray(params)[tuple(jnp.moveaxis(indices, -1, 0))]
 
 
+@of_tensors
 def boolean_mask(tensor: Any, mask: Any, axis: int | None = None) -> jax.Array:
     """Take the entries for which a mask is true, by its axes.
 
@@ -219,6 +225,7 @@ def boolean_mask(tensor: Any, mask: Any, axis: int | None = None) -> jax.Array:
     return tensor[(np.s_[:],) * first + (np.asarray(mask, bool),)]
 
 
+@of_tensors
 def svd(
     x: Any, full_matrices: bool = False, compute_uv: bool = True
 ) -> tuple[jax.Array, jax.Array, jax.Array] | jax.Array:

@@ -4,6 +4,8 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from keras_jax_ext import _keras
+
 import jax.numpy as jnp
 import keras
 
@@ -13,7 +15,7 @@ def metrics(given: Any, model: keras.Model | None = None) -> Any:
 
     Labels of shape `(n,)` beside outputs of shape `(n, 1)` came as `(n, 1)`.
     Keras 3 hands both over as they are, and `y_true - y_pred` is `(n, n)`,
-    without a word.
+    without a word. One alone is taken, too, and `"AUC"` is called "auc".
 
     Example:
 
@@ -34,6 +36,9 @@ def metrics(given: Any, model: keras.Model | None = None) -> Any:
     Returns:
         The same structure; a metric of a class of the script is itself.
     """
+    if given is not None and not isinstance(given, (list, tuple, dict)):
+        given = [given]
+    given = keras.tree.map_structure(_by_its_name, given)
     given = _each(given, keras.metrics.Metric, "update_state")
     outputs = getattr(model, "outputs", None) or []
     if len(outputs) < 2 or not isinstance(given, (list, tuple)):
@@ -41,6 +46,14 @@ def metrics(given: Any, model: keras.Model | None = None) -> Any:
     if any(isinstance(each, (list, tuple, dict)) for each in given):
         return given
     return [[_again(each) for each in given] for _ in outputs]
+
+
+def _by_its_name(metric):
+    """`"AUC"` is "auc" in the logs of Keras 2, and "AUC" in Keras 3's."""
+    found = isinstance(metric, str) and getattr(keras.metrics, metric, None)
+    if not isinstance(found, type) or metric == "Accuracy":
+        return metric
+    return found(name=_keras.to_snake_case(metric))
 
 
 def _again(metric):

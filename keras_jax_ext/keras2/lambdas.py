@@ -34,6 +34,36 @@ def layer_seed() -> Any:
     return _seeds.held[-1] if _seeds.held else None
 
 
+_known: dict[int, keras.random.SeedGenerator] = {}
+
+
+def seeded(seed: int | None) -> keras.random.SeedGenerator | None:
+    """The random numbers of a seed: others in each call, as in TensorFlow.
+
+    With an integer a function of `keras.random` gives the same ones each time.
+
+    Example:
+
+    ```python
+    first, second = (
+        keras.random.normal((3,), seed=kje.keras2.seeded(7)) for _ in range(2)
+    )
+    assert not np.allclose(first, second)
+    ```
+
+    Args:
+        seed: Integer, or `None` for Keras's global one.
+
+    Returns:
+        A `keras.random.SeedGenerator`, one for each seed, or `None`.
+    """
+    if seed is None:
+        return None
+    if seed not in _known:
+        _known[seed] = keras.random.SeedGenerator(seed)
+    return _known[seed]
+
+
 @keras.saving.register_keras_serializable("keras_jax_ext")
 class Lambda(keras.layers.Lambda):
     """A `Lambda` layer whose function draws random numbers.
@@ -54,15 +84,17 @@ class Lambda(keras.layers.Lambda):
         super().__init__(*args, **kwargs)
         self.seed_generator = keras.random.SeedGenerator()
 
-    def call(self, *args: Any, **kwargs: Any) -> Any:
+    # Keras infers shapes by the names of the arguments.
+    def call(self, inputs: Any, mask: Any = None, training: Any = None) -> Any:
         """Call the function.
 
         Args:
-            *args: Arguments of the function.
-            **kwargs: Further ones.
+            inputs: Tensor, or a structure of them.
+            mask: As Keras.
+            training: As Keras.
         """
         _seeds.held.append(self.seed_generator)
         try:
-            return super().call(*args, **kwargs)
+            return super().call(inputs, mask=mask, training=training)
         finally:
             _seeds.held.pop()

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from keras_jax_ext import models
+from keras_jax_ext import _keras, models
 
 import jax
 import jax.numpy as jnp
@@ -362,4 +362,9 @@ def with_loss(model: Any, loss: Any) -> Any:
         A model of the same inputs, outputs, layers and name, not compiled.
     """
     outputs = _AddsLoss()(model.output, loss)
-    return type(model)(model.input, outputs, name=model.name)
+    is_list = isinstance(model, keras.Sequential)
+    kind = models.Model if is_list else type(model)
+    found = kind(model.input, outputs, name=model.name)
+    for each in _keras.computed_losses(model):
+        _keras.add_computed_loss(found, each)
+    return found

@@ -147,6 +147,7 @@ class Rewriter(cst.CSTTransformer):
             updated = rates.asked(self.script, original, updated)
             return self._method(original, updated)
         updated = training.seeded(script, original, updated, name)
+        updated = training.initializer(script, original, updated, name)
         updated = variables.as_arrays(script, original, updated, name)
         for rule in (tensorflow.rewrite, operations.rewrite):
             done = rule(script, original, updated, name)

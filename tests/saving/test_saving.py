@@ -59,6 +59,36 @@ def test_weights_go_into_an_equal_model(tmp_path):
     assert not np.array_equal(model.weights[0], other.weights[0])
 
 
+class Pair(kje.Model):
+    """Made of built models, as a GAN whose step calls them."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = kje.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+        self.last = kje.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+
+
+def test_weights_of_a_model_of_built_ones_that_is_never_called(tmp_path):
+    model, other = Pair(), Pair()
+    model.save_weights(tmp_path / "model.weights.h5")
+    other.load_weights(tmp_path / "model.weights.h5")
+    for a, b in zip(model.weights, other.weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert len(model.weights) == 4
+    assert (model.built, other.built) == (False, False)
+
+
+class Late(Pair):
+    def __init__(self):
+        super().__init__()
+        self.late = keras.layers.Dense(1)
+
+
+def test_weights_that_are_not_all_there_are_not_saved(tmp_path):
+    with pytest.raises(ValueError, match="not yet been built"):
+        Late().save_weights(tmp_path / "model.weights.h5")
+
+
 def test_the_default_config_holds_the_arguments():
     model = zoo.Mixture(7)
     assert zoo.Mixture.from_config(model.get_config()).k == 7

@@ -66,9 +66,11 @@ def rewrite(
             new = _loss(script, new)
         helper = _HELPERS.get("loss" if _is_second(old, place) else name)
         spread = several and helper == "metrics" and _is_flat(old.value)
-        if helper and (spread or _has_own(script, old.value)):
+        named = helper == "metrics" and _is_named_anew(script, old.value)
+        if helper and (spread or named or _has_own(script, old.value)):
             target = script.target(f"keras_jax_ext.keras2.{helper}")
             said = "all for each output" if spread else "labels of their rank"
+            said = "by the names of Keras 2" if named and not spread else said
             script.done(old.value, f"`{target}`: {said}")
             call = cst.Call(
                 cst.parse_expression(target),
@@ -122,7 +124,38 @@ def _is_flat(node: cst.BaseExpression) -> bool:
         nested = (cst.List, cst.Tuple, cst.Dict)
         values = [each.value for each in node.elements]
         return bool(values) and not any(isinstance(v, nested) for v in values)
-    return isinstance(node, (cst.Name, cst.Attribute))
+    return isinstance(node, (cst.Name, cst.Attribute, cst.SimpleString))
+
+
+def _is_named_anew(script: Script, node: cst.BaseExpression) -> bool:
+    """Whether it is one metric, not in a list, or names a class."""
+    if isinstance(node, (cst.List, cst.Tuple)):
+        return any(_is_class(each.value) for each in node.elements)
+    if isinstance(node, cst.Dict):
+        values = [e.value for e in node.elements]
+        lists = [v for v in values if isinstance(v, (cst.List, cst.Tuple))]
+        return any(_is_class(each) for each in values) or any(
+            _is_named_anew(script, each) for each in lists
+        )
+    if isinstance(node, cst.Name) and not script.names.quiet(node):
+        made = script.names.assignments(node)
+        return any(
+            value is not None
+            and not isinstance(value, cst.Name)
+            and _is_named_anew(script, value)
+            for value in map(script.names.value, made)
+        )
+    name = node.func if isinstance(node, cst.Call) else node
+    known = dotted(name) and script.names.quiet(name)
+    return isinstance(node, cst.SimpleString) or (known or "").startswith(
+        ("keras.metrics.", "keras.losses.")
+    )
+
+
+def _is_class(node: cst.BaseExpression | None) -> bool:
+    """Whether it is the name of a class of metrics, as "AUC"."""
+    text = isinstance(node, cst.SimpleString) and node.raw_value
+    return bool(text) and bool(re.fullmatch(r"AUC|[A-Z][a-z]\w+", str(text)))
 
 
 def _is_second(arg: cst.Arg, place: int) -> bool:

@@ -83,7 +83,57 @@ def iterated(script: Script, made: cst.CSTNode | None) -> str:
     return ""
 
 
-_BUILDS = r"\b{}(\(|\.(build|fit|predict|evaluate|train_on_batch|summary)\()"
+def _is_made_of_built(script: Script, node: cst.ClassDef) -> bool:
+    """Whether a model without `call` has its weights before any use."""
+    methods = {
+        each.name.value: each
+        for each in node.body.body
+        if isinstance(each, cst.FunctionDef)
+    }
+    init = methods.get("__init__")
+    if base_kind(script, node) != "model" or init is None:
+        return False
+    if methods.keys() & {"call", "train_step"}:  # a step is given a call, too
+        return False
+    finder = _Parts(script)
+    init.visit(finder)
+    return finder.made and finder.built
+
+
+class _Parts(cst.CSTVisitor):
+    """What an `__init__` makes its object of: built, or by the first call."""
+
+    def __init__(self, script: Script) -> None:
+        self._script = script
+        self.made = False
+        self.built = True
+
+    def visit_Assign(self, node: cst.Assign) -> bool:
+        script = self._script
+        owners = [
+            script.code(each.target.value)
+            for each in node.targets
+            if isinstance(each.target, cst.Attribute)
+        ]
+        if "self" in owners:
+            self.made = True
+            self.built = self.built and self._is_built(node.value)
+        return False
+
+    def _is_built(self, node: cst.BaseExpression) -> bool:
+        call = node.func if isinstance(node, cst.Call) else None
+        name = call and dotted(call) and self._script.names.quiet(call)
+        if not (name or "").startswith(("keras.layers.", *_SEQUENTIAL)):
+            return True
+        return bool(_SHAPED.search(self._script.code(node)))
+
+
+_SEQUENTIAL = ("keras.Sequential", "keras.models.Sequential")
+_SHAPED = re.compile(r"\b(Input|InputLayer)\(|\b(batch_)?input_(shape|dim)=")
+_BUILDS = (
+    r"\b{}(\(|\.built *=|"
+    r"\.(build|fit|predict|evaluate|train_on_batch|summary)\()"
+)
 
 
 def is_unbuilt(script: Script, node: cst.Call) -> bool:
@@ -93,7 +143,10 @@ def is_unbuilt(script: Script, node: cst.Call) -> bool:
     """
     assert isinstance(node.func, cst.Attribute)
     name = node.func.value
-    if not isinstance(name, cst.Name) or class_of(script, name) is None:
+    owner = class_of(script, name)
+    if not isinstance(name, cst.Name) or owner is None:
+        return False
+    if _is_made_of_built(script, owner):
         return False
     here = script.names.line(node)
     made = [

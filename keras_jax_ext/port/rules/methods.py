@@ -2,6 +2,7 @@
 
 import re
 
+from keras_jax_ext.port.resolve import dotted, made_by
 from keras_jax_ext.port.rules import given, places
 from keras_jax_ext.port.rules.kinds import base_kind, may_be_model
 from keras_jax_ext.port.rules.operations import keyword, tidy
@@ -235,6 +236,8 @@ def _add_loss(script, node, updated):
         for a in updated.args
         if not (a.keyword and a.keyword.value == "inputs")
     ]
+    if args and _is_function(script, node, args[0].value):
+        return _add_computed(script, node, updated, args[:1])
     inside = script.code(owner).split(".")[0] in ("self", "super()")
     if inside or not isinstance(owner, cst.Name):
         if len(args) != len(updated.args):
@@ -255,6 +258,41 @@ def _add_loss(script, node, updated):
     return cst.parse_expression(
         f"{helper}({owner.value}, {script.code(args[0].value)})"
     )
+
+
+def _is_function(script, node, value) -> bool:
+    """Whether a loss is added that is computed each step."""
+    if isinstance(value, (cst.List, cst.Tuple)):
+        return any(_is_function(script, node, e.value) for e in value.elements)
+    if isinstance(value, cst.Call):
+        return dotted(value.func) in ("partial", "functools.partial")
+    if isinstance(value, cst.Name):
+        made = map(made_by, script.names.assignments(value))
+        values = map(script.names.value, script.names.assignments(value))
+        return any(isinstance(m, cst.FunctionDef) for m in made) or any(
+            isinstance(v, cst.Lambda) for v in values
+        )
+    if isinstance(value, cst.Attribute) and script.code(value.value) == "self":
+        owner = script.within(node, cst.ClassDef)
+        return isinstance(owner, cst.ClassDef) and any(
+            isinstance(each, cst.FunctionDef)
+            and each.name.value == value.attr.value
+            for each in owner.body.body
+        )
+    return isinstance(value, cst.Lambda)
+
+
+def _add_computed(script, node, updated, args):
+    """`add_loss(lambda: ...)`; within `call`, what the function returns."""
+    function = script.within(node, cst.FunctionDef)
+    in_call = function is not None and function.name.value == "call"
+    if in_call and not isinstance(args[0].value, (cst.List, cst.Tuple)):
+        script.done(node, "`add_loss` of its value")
+        value = cst.parse_expression(f"({script.code(args[0].value)})()")
+        return updated.with_changes(args=[cst.Arg(value)])
+    script.done(node, "`kje.keras2.add_loss`")
+    updated = updated.with_changes(args=args)
+    return _call_of(script, updated, "keras_jax_ext.keras2.add_loss")
 
 
 def _next(script, node, updated):

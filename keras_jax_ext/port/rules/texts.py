@@ -29,6 +29,11 @@ def rewrite(
         return updated
     if text == _CHANGED:
         return _activation(script, node, updated)
+    if text == "l1_l2" and _is_regularizer(script, node):
+        # Keras 3 has no such name; 0.01 is what Keras 2 had for both.
+        script.done(node, "`keras.regularizers.L1L2`")
+        target = script.target("keras.regularizers.L1L2")
+        return cst.parse_expression(f"{target}(0.01, 0.01)")
     prefix = "val_" if text.startswith("val_") else ""
     now = _RENAMED.get(text.removeprefix(prefix))
     if now is None:
@@ -37,6 +42,12 @@ def rewrite(
     return updated.with_changes(
         value=f"{node.prefix}{node.quote}{prefix}{now}{node.quote}"
     )
+
+
+def _is_regularizer(script, node) -> bool:
+    arg = script.names.parents.get(node)
+    key = arg.keyword if isinstance(arg, cst.Arg) else None
+    return key is not None and key.value.endswith("regularizer")
 
 
 def _activation(script, node, updated):

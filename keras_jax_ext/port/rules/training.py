@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from keras_jax_ext.port.rules import compiled, hooks, variables
-from keras_jax_ext.port.rules.arguments import without
+from keras_jax_ext.port.rules.arguments import value_of, without
 from keras_jax_ext.port.rules.kinds import base_kind
 from keras_jax_ext.port.rules.operations import keyword, tidy
 from keras_jax_ext.port.script import Script
@@ -18,6 +18,8 @@ _DRAWS = (
     "tensorflow.random.truncated_normal",
     "tensorflow.random.shuffle",
     "tensorflow.random.categorical",
+    "tensorflow.nn.dropout",
+    "keras.backend.dropout",
     "keras.backend.random_normal",
     "keras.backend.random_uniform",
     "keras.backend.truncated_normal",
@@ -99,13 +101,15 @@ def seeded(
     """Random numbers of a layer come from a generator of its own."""
     if name not in _DRAWS:
         return updated
-    if any(a.keyword and a.keyword.value == "seed" for a in updated.args):
-        return updated
+    before, given = updated, value_of(list(updated.args), "seed")
+    if given is not None:
+        kept = without(list(updated.args), "seed")
+        updated = updated.with_changes(args=tidy(kept))
     owner = class_of(script, node)
     method = _method(script, node)
     if owner is not None and isinstance(method, cst.FunctionDef):
         if method.name.value in ("__init__", "build"):
-            return updated
+            return before
         if (
             not method.params.params
             or method.params.params[0].name.value != "self"
@@ -117,18 +121,44 @@ def seeded(
     elif _in_lambda_layer(script, node):
         name = script.target("keras_jax_ext.keras2.layer_seed")
         seed = cst.parse_expression(f"{name}()")
+    elif given is not None and script.code(given) != "None":
+        # An integer would give the same numbers in each call.
+        name = script.target("keras_jax_ext.keras2.seeded")
+        seed = cst.parse_expression(f"{name}({script.code(given)})")
     else:
         return updated
-    equal = cst.AssignEqual(cst.SimpleWhitespace(""), cst.SimpleWhitespace(""))
-    arg = cst.Arg(seed, keyword=cst.Name("seed"), equal=equal)
-    comma = cst.Comma(whitespace_after=cst.SimpleWhitespace(" "))
-    args = [
-        a.with_changes(comma=comma)
-        if isinstance(a.comma, cst.MaybeSentinel)
-        else a
-        for a in updated.args
-    ]
-    return updated.with_changes(args=[*args, arg])
+    return updated.with_changes(
+        args=tidy([*updated.args, keyword("seed", seed)])
+    )
+
+
+def initializer(
+    script: Script, node: cst.Call, updated: cst.Call, name: str
+) -> cst.Call:
+    """`tf.random_normal_initializer()` draws anew for each weight.
+
+    Keras's own initializers of no seed give equal shapes equal values, in
+    Keras 2, too.
+    """
+    parent = script.names.parents.get(node)
+    called = isinstance(parent, cst.Call) and parent.func is node
+    of_tensorflow = script.code(node.func).endswith(
+        ("normal_initializer", "uniform_initializer")
+    )
+    by_place = sum(a.keyword is None for a in updated.args)
+    if name not in _INITIALIZERS or called or not of_tensorflow or by_place > 2:
+        return updated
+    if value_of(list(updated.args), "seed") is not None:
+        return updated
+    made = f"{script.target('keras.random.SeedGenerator')}()"
+    seed = keyword("seed", cst.parse_expression(made))
+    return updated.with_changes(args=tidy([*updated.args, seed]))
+
+
+_INITIALIZERS = (
+    "keras.initializers.RandomNormal",
+    "keras.initializers.RandomUniform",
+)
 
 
 def _method(script: Script, node: cst.CSTNode) -> cst.CSTNode | None:

@@ -139,6 +139,10 @@ MOVED = {
     ),
 }
 
+# Keras 3 has these names, for packages that import them: to use one fails.
+for _name in ("Adagrad", "Adam", "Ftrl", "Optimizer", "RMSprop", "SGD"):
+    MOVED[f"keras.optimizers.legacy.{_name}"] = f"keras.optimizers.{_name}"
+
 # Modules of Keras 2, and those that hold their names now.
 MODULES = {
     "keras.layers.experimental.preprocessing": "keras.layers",
