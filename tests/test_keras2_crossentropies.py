@@ -2,6 +2,7 @@
 
 import keras_jax_ext as kje
 
+import jax
 import keras
 import numpy as np
 import pytest
@@ -80,7 +81,26 @@ def test_an_output_that_was_changed_is_a_probability():
     logits = np.array([[-50.0]], "float32")
     output = keras.activations.sigmoid(logits) * 1.0
     found = keras.losses.binary_crossentropy(np.ones((1, 1)), output)
-    np.testing.assert_allclose(found, [-np.log(1e-7)], rtol=1e-5)
+    np.testing.assert_allclose(found, [-np.log(2e-7)], rtol=1e-5)
+
+
+def test_outputs_without_an_activation_are_cut_as_by_keras_2():
+    """The values are tf_keras's."""
+    output = np.array([[2.0, -1.0, 0.5], [0.3, 0.3, 0.2]], "float32")
+    y = np.array([1, 0])
+    loss = keras.losses.sparse_categorical_crossentropy
+    found = loss(y, output)
+    np.testing.assert_allclose(found, [16.523561, 0.9808292], rtol=1e-5)
+    gradient = jax.grad(lambda p: loss(y, p).sum())(output)
+    expected = [[0.0, 0.0, 0.6666666], [-2.0833333, 1.2500001, 1.25]]
+    np.testing.assert_allclose(gradient, expected, rtol=1e-5)
+    found = keras.losses.binary_crossentropy(
+        np.array([[1], [1], [0]]), np.array([[-1.0], [0.5], [3.0]], "float32")
+    )
+    expected = [15.424949, 0.69314694, 15.333239]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    kje.keras2.crossentropy_of_logits(False)
+    assert not np.allclose(loss(y, output), [16.523561, 0.9808292], rtol=0.01)
 
 
 def test_nothing_outlives_its_output():
@@ -107,3 +127,19 @@ def test_outputs_of_an_activation_are_looked_up_whatever_is_said():
             y, output, from_logits=True
         )
         assert np.allclose(found, wanted, rtol=1e-6) == same
+
+
+def test_an_operation_is_looked_up_by_the_loss_of_its_kind_alone():
+    """A sigmoid of what softmax was given is another number."""
+    logits = keras.ops.convert_to_tensor(np.zeros((1, 10), "float32"))
+    y = np.eye(1, 10, dtype="float32")
+    found = keras.losses.binary_crossentropy(y, keras.ops.softmax(logits))
+    expected = -(np.log(0.1) + 9 * np.log(0.9)) / 10
+    np.testing.assert_allclose(found, [expected], rtol=1e-5)
+    found = keras.losses.categorical_crossentropy(y, keras.ops.sigmoid(logits))
+    np.testing.assert_allclose(found, [np.log(10)], rtol=1e-5)
+    far = keras.ops.convert_to_tensor(np.full((1, 1), -50.0, "float32"))
+    found = keras.losses.binary_crossentropy(
+        np.ones((1, 1)), keras.ops.sigmoid(far)
+    )
+    np.testing.assert_allclose(found, [50.0], rtol=1e-5)

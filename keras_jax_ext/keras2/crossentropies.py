@@ -11,7 +11,8 @@ def crossentropy_of_logits(enabled: bool = True) -> None:
     `activation="softmax"`, too. On JAX, Keras 3 cuts probabilities at 1e-7:
     such a model gets no gradient, and stays as it is. It holds for every model
     of the process from now on. Outputs that are cast or changed before the loss
-    are probabilities still.
+    are probabilities still, cut and scaled as Keras 2 did: its sparse loss cut
+    first, so a last layer without an activation learned with it.
 
     Example:
 
@@ -19,7 +20,7 @@ def crossentropy_of_logits(enabled: bool = True) -> None:
     kje.keras2.crossentropy_of_logits()
     chance = keras.activations.sigmoid(np.array([[-50.0]], "float32"))
     loss = keras.losses.binary_crossentropy(np.ones((1, 1)), chance)
-    assert round(float(loss[0])) == 50  # and 16 of the probability
+    assert round(float(loss[0])) == 50  # and 15 of the probability
     kje.keras2.crossentropy_of_logits(False)
     ```
 

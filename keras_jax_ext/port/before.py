@@ -20,6 +20,13 @@ _NEW = ("ops", "random", "config", "distribution", "dtype_policies", "tree")
 _BACKEND = re.compile(
     r"KERAS_BACKEND[\"']\]?\s*[=,]\s*[\"'](jax|torch|openvino)\b"
 )
+# Methods that only models of Keras 2 have.
+_METHODS = (
+    "evaluate_generator",
+    "fit_generator",
+    "predict_classes",
+    "predict_generator",
+)
 _OF_TENSORFLOW = {*imports.ROOTS} - {"keras"}
 
 
@@ -91,12 +98,17 @@ class _Used(cst.CSTVisitor):
         return False
 
     def visit_Name(self, node: cst.Name) -> None:
-        if unseen.is_unbound(self._script, node):
+        if unseen.is_unbound(self._script, node) or unseen.of_a_star(
+            self._script, node
+        ):
             self.names.add("tensorflow")
 
     def visit_Call(self, node: cst.Call) -> None:
         if name := unseen.imported(self._script, node):
             self.names.add(name)
+        method = node.func
+        if isinstance(method, cst.Attribute) and method.attr.value in _METHODS:
+            self.names.add("tensorflow")  # of a model from another file
         name = dotted(node.func) and self._script.names.quiet(node.func)
         if name and arguments.unknown(name, node.args):
             self.has_old_arguments = True

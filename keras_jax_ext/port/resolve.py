@@ -98,14 +98,15 @@ def root_of(node: cst.CSTNode) -> cst.CSTNode:
 
 
 class _Stars(cst.CSTVisitor):
-    def __init__(self, found: list[str]) -> None:
+    def __init__(self, found: list[str], others: list[str]) -> None:
         self._found = found
+        self._others = others
 
     def visit_ImportFrom(self, node: cst.ImportFrom) -> None:
         if isinstance(node.names, cst.ImportStar) and node.module is not None:
             module = normal(dotted(node.module) or "")
-            if module.split(".")[0] in ROOTS:
-                self._found.append(module)
+            of_keras = module.split(".")[0] in ROOTS and not node.relative
+            (self._found if of_keras else self._others).append(module)
 
 
 class Names:
@@ -117,9 +118,10 @@ class Names:
         self.parents = wrapper.resolve(ParentNodeProvider)
         self._known: dict[int, str | None] = {}
         self._busy: set[int] = set()
-        # Modules of which everything is imported.
+        # Modules of which everything is imported: Keras's, and others.
         self.stars: list[str] = []
-        wrapper.module.visit(_Stars(self.stars))
+        self.other_stars: list[str] = []
+        wrapper.module.visit(_Stars(self.stars, self.other_stars))
 
     def line(self, node: cst.CSTNode) -> int:
         """The line of a node, from 1."""

@@ -211,6 +211,17 @@ def _batch_shape(script, node, args):
             f"put `keras.Input({text})` before it",
         )
         return args
+    later = inputs.is_later(script, node)
+    if later:
+        script.done(node, f"`{gone[0]}=` is left out: it follows a layer")
+        return without(args, *gone)
+    if later is None:
+        script.todo(
+            node,
+            f"`{gone[0]}=` of a layer that a loop adds",
+            f"put `keras.Input({text})` before the loop",
+        )
+        return without(args, *gone)
     script.inputs[node] = f"{script.target('keras.Input')}({text})"
     script.done(node, f"`keras.Input({text})` comes before it")
     return without(args, *gone)

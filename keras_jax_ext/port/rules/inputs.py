@@ -1,5 +1,6 @@
 """`Input(shape=3)`: Keras 2 took a number for a shape of one axis."""
 
+import re
 from typing import Any
 
 from keras_jax_ext.port.resolve import made_by
@@ -31,6 +32,50 @@ def shaped(
                 for i, each in enumerate(args)
             ]
     return args
+
+
+def is_later(script: Script, node: cst.Call) -> bool | None:
+    """Whether a layer of a Sequential comes behind another, which it follows.
+
+    Returns:
+        `None` for one that a loop puts there: the first of them is not.
+    """
+    parents = script.names.parents
+    parent = parents[node]
+    add: Any = parents[parent]
+    if isinstance(parent, cst.Element):
+        return add.elements[0] is not parent
+    model = script.code(add.func.value)
+    first: bool | None = False
+    inner: Any = add
+    for outer in script.names.up(add)[1:]:
+        if isinstance(outer, (cst.IndentedBlock, cst.Module)):
+            before = outer.body[: outer.body.index(inner)]
+            for statement in reversed(before):
+                if found := _last_of(script, statement, model):
+                    return True if found == "added" else first
+        if isinstance(outer, (cst.For, cst.While)):
+            first = None
+        if isinstance(outer, cst.FunctionDef):
+            break
+        inner = outer
+    return first
+
+
+def _last_of(script: Script, statement: Any, model: str) -> str | None:
+    """What a statement does with a model: `"made"`, `"added"` or nothing."""
+    if isinstance(statement, (cst.FunctionDef, cst.ClassDef)):
+        return None  # its names are others
+    code = script.code(statement)
+    name = rf"(?<![\w.]){re.escape(model)}"
+    if re.search(rf"{name}\s*\.\s*add\s*\(", code):
+        return "added"
+    made = re.search(rf"{name}\s*=\s*([\w.]+)\((.*)", code, re.DOTALL)
+    if made is None:
+        return None
+    has_layers = re.match(r"\s*(layers\s*=\s*)?\[\s*[^\]\s]", made[2])
+    is_empty = made[1].endswith("Sequential") and not has_layers
+    return "made" if is_empty else "added"
 
 
 _RECURRENT = ("SimpleRNN", "GRU", "LSTM", "RNN", "ConvLSTM2D")

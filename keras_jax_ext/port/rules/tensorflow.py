@@ -11,6 +11,7 @@ from keras_jax_ext.port.rules import (
     phase,
     reductions,
     traced,
+    variables,
 )
 from keras_jax_ext.port.rules.arguments import value_of, without
 from keras_jax_ext.port.rules.further import refused
@@ -141,7 +142,12 @@ def said(script: Script, node: cst.CSTNode) -> None:
 
 
 def _print(script, node, updated, name):
-    args = without(updated.args, "output_stream", "summarize")
+    # TensorFlow prints the value of a variable, and not what it is called.
+    args = [
+        variables.valued(script, old, new)
+        for old, new in zip(node.args, updated.args, strict=True)
+    ]
+    args = without(args, "output_stream", "summarize")
     plain = [a for a in args if a.keyword is None]
     if any(a.star for a in args) or not _is_traced(script, node):
         script.done(node, "`print`")

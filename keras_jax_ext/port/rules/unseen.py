@@ -1,5 +1,8 @@
 """What the other rules cannot see into: it is refused by line."""
 
+import builtins
+import sys
+
 from keras_jax_ext.port import exports, visiting
 from keras_jax_ext.port.resolve import dotted
 from keras_jax_ext.port.rules import arguments, gone, imports
@@ -53,6 +56,19 @@ _TESTS = (
 )
 
 
+# Where scripts take everything of, and names that others have, too.
+_OF_KERAS = (
+    "keras.layers",
+    "keras.models",
+    "keras.callbacks",
+    "keras.optimizers",
+)
+_NO_PROJECT = {
+    *sys.stdlib_module_names,
+    *("matplotlib", "numpy", "pylab", "scipy", "sklearn", "sympy", "torch"),
+}
+
+
 def mark(script: Script) -> None:
     """Refuse what a port would be wrong about, or silent."""
     script.module.visit(_Finder(script))
@@ -86,6 +102,20 @@ def is_unbound(script: Script, node: cst.Name) -> bool:
         and not script.names.assignments(node)
         and not script.names.stars
     )
+
+
+def of_a_star(script: Script, node: cst.Name) -> bool:
+    """Whether a file of the project may bring a name of Keras.
+
+    Of `from model import *`, where that file has `from keras.layers import *`.
+    """
+    names = script.names
+    roots = {each.split(".")[0] for each in names.other_stars}
+    if not roots - _NO_PROJECT or names.stars or node not in names.scopes:
+        return False
+    if names.assignments(node) or hasattr(builtins, node.value):
+        return False
+    return any(exports.exists(f"{m}.{node.value}") for m in _OF_KERAS)
 
 
 class _Finder(visiting.Names):
@@ -163,6 +193,12 @@ class _Finder(visiting.Names):
         if is_unbound(self._script, node):
             self._script.todo(
                 node, f"`{node.value}` is imported nowhere", "import it here"
+            )
+        if of_a_star(self._script, node):
+            self._script.todo(
+                node,
+                "it may be Keras's, by an import of everything",
+                "import it by its name",
             )
         if name := names.quiet(node):
             self._handed_on(node, name)

@@ -167,13 +167,21 @@ def as_arrays(
         if (listed and _is_list(script, arg.value)) or (
             row.target in _OF_ARRAYS and _is_variable(script, arg.value)
         ):
-            tensor = script.target("keras.ops.convert_to_tensor")
-            call = cst.Call(
-                cst.parse_expression(tensor), [cst.Arg(args[place].value)]
-            )
-            args[place] = args[place].with_changes(value=call)
+            args[place] = _as_array(script, args[place])
             script.done(node, "an array of the value")
     return updated.with_changes(args=args)
+
+
+def valued(script: Script, old: cst.Arg, new: cst.Arg) -> cst.Arg:
+    """An argument, and an array of the value if it is a variable."""
+    if old.star or old.keyword or not _is_variable(script, old.value):
+        return new
+    return _as_array(script, new)
+
+
+def _as_array(script: Script, arg: cst.Arg) -> cst.Arg:
+    tensor = cst.parse_expression(script.target("keras.ops.convert_to_tensor"))
+    return arg.with_changes(value=cst.Call(tensor, [cst.Arg(arg.value)]))
 
 
 def _takes_more(target: str, place: int) -> bool:

@@ -9,6 +9,10 @@ RENAMED: dict[str, dict[str, str | None]] = {
     "keras.optimizers": {"lr": "learning_rate", "jit_compile": None},
     "keras.layers.LeakyReLU": {"alpha": "negative_slope"},
     "keras.layers.BatchNormalization": {"fused": None},
+    "keras.layers.InputLayer": {
+        "input_shape": "shape",
+        "batch_input_shape": "batch_shape",
+    },
     "keras.layers.LSTM": {"implementation": None},
     "keras.layers.GRU": {"implementation": None},
     "keras.layers.SimpleRNN": {"implementation": None},
