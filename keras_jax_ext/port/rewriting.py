@@ -220,27 +220,25 @@ class Rewriter(cst.CSTTransformer):
         return cst.Assign([target], updated.value)
 
     def leave_Decorator(self, original: Any, updated: Any) -> Any:
-        inner = original.decorator
-        func = inner.func if isinstance(inner, cst.Call) else inner
-        if (
-            dotted(func)
-            and self.script.names.quiet(func) in tensorflow.FUNCTIONS
-        ):
+        if self._compiles(original):
             tensorflow.said(self.script, original)
             return cst.RemoveFromParent()
         if own_gradients.is_plain(self.script, original):
+            inner = original.decorator
             now = names.written(self.script, inner, own_gradients.NOW)
             return updated.with_changes(decorator=now)
         return updated
 
     def visit_Decorator(self, node: cst.Decorator) -> bool:
+        plain = own_gradients.is_plain(self.script, node)
+        return not plain and not self._compiles(node)
+
+    def _compiles(self, node: cst.Decorator) -> bool:
+        """Whether it is `tf.function`, with arguments or without."""
         inner = node.decorator
         func = inner.func if isinstance(inner, cst.Call) else inner
-        dropped = bool(
-            dotted(func)
-            and self.script.names.quiet(func) in tensorflow.FUNCTIONS
-        )
-        return not dropped and not own_gradients.is_plain(self.script, node)
+        known = dotted(func) and self.script.names.quiet(func)
+        return known in tensorflow.FUNCTIONS
 
     def leave_FunctionDef(self, original: Any, updated: Any) -> Any:
         updated = training.method(self.script, original, updated)

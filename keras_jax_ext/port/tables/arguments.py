@@ -23,10 +23,6 @@ RENAMED: dict[str, dict[str, str | None]] = {
         "on_batch_begin": "on_train_batch_begin",
         "on_batch_end": "on_train_batch_end",
     },
-    "keras.layers.InputLayer": {
-        "input_shape": "shape",
-        "batch_input_shape": "batch_shape",
-    },
     "keras.callbacks.ModelCheckpoint": {"period": None},
     # TensorFlow 2 took these no more, and warned.
     "keras.callbacks.TensorBoard": {
