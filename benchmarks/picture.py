@@ -25,6 +25,7 @@ WORDS = {
     "784-128-128-10, batch 32": "dense 784-128-128-10",
     "convolutional, 28x28": "convolutions, 28x28",
     "LSTM, batch 64": "LSTM",
+    "LSTM, ten epochs a call": "LSTM, ten epochs",
     "generator, 784": "dense 784-128-128-10,\nfrom a generator",
     "evaluate, article's": "evaluate, article's model",
     "predict, article's": "predict, article's model",

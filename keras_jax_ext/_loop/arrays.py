@@ -378,7 +378,7 @@ class Blocks:
         end = min(first + batches, self._full)
 
         def stack(array):
-            array = device.padded(np.asarray(array), batches * size)
+            array = device.roomy(np.asarray(array), batches * size)
             return array.reshape(batches, size, *array.shape[1:])
 
         rows = self._cut(first * size, end * size)

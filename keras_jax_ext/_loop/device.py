@@ -181,9 +181,13 @@ def zeros(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     Returns:
         Array.
     """
+    return _aligned(np.zeros, shape, dtype)
+
+
+def _aligned(make, shape, dtype):
     dtype = np.dtype(dtype)
     size = math.prod(shape) * dtype.itemsize
-    memory = np.zeros(size + ALIGNMENT, "uint8")
+    memory = make(size + ALIGNMENT, "uint8")
     start = -memory.ctypes.data % ALIGNMENT
     return memory[start : start + size].view(dtype).reshape(shape)
 
@@ -199,10 +203,21 @@ def padded(array: Any, rows: int) -> Any:
         Array of shape `(rows, ...)`. An array of JAX is returned as it is: a
         second copy would take the user's device memory twice.
     """
-    missing = rows - array.shape[0]
-    if not missing or isinstance(array, jax.Array):
+    return _longer(np.zeros, array, rows)
+
+
+def roomy(array: Any, rows: int) -> Any:
+    """As `padded`, with anything behind the rows, which nobody reads.
+
+    To write zeros there may take longer than to copy the rows.
+    """
+    return _longer(np.empty, array, rows)
+
+
+def _longer(make, array, rows):
+    if rows == array.shape[0] or isinstance(array, jax.Array):
         return array
-    longer = zeros((rows, *array.shape[1:]), array.dtype)
+    longer = _aligned(make, (rows, *array.shape[1:]), array.dtype)
     longer[: array.shape[0]] = array
     return longer
 
