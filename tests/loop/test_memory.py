@@ -76,6 +76,23 @@ def test_longer_arrays_are_used_by_the_device_as_they_are():
     assert put.unsafe_buffer_pointer() == longer.ctypes.data
 
 
+def test_what_is_behind_the_rows_of_a_block_is_not_read(monkeypatch):
+    made = []
+
+    def full_of_nan(shape, dtype):
+        made.append(np.full(shape, 255, dtype))
+        return made[-1]
+
+    monkeypatch.setattr(device.np, "empty", full_of_nan)
+    assert np.isnan(device.roomy(X[:2], 3)[2]).all()
+    made.clear()
+    model = make()
+    outputs = model.predict(X, batch_size=100, verbose=0)
+    np.testing.assert_allclose(outputs, model(X), rtol=1e-5)
+    assert np.isfinite(model.evaluate(X, Y, batch_size=100, verbose=0))
+    assert made
+
+
 def test_arrays_of_jax_are_not_copied():
     x, y = jax.numpy.asarray(X), jax.numpy.asarray(Y)
     census = Census(lambda s: len(s) == 2 and s[0] >= ROWS and s[1] == WIDTH)
