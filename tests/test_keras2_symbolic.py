@@ -3,6 +3,7 @@
 import keras_jax_ext as kje
 from keras_jax_ext import keras2
 
+import jax.numpy as jnp
 import keras
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ X = np.arange(24, dtype="float32").reshape(2, 3, 4)
 FUNCTIONS = {
     "slice": lambda x: keras2.slice(x, [0, 1, 0], [-1, 2, 2]),
     "sequence_mask": lambda x: keras2.sequence_mask(x[:, 0], maxlen=5),
-    "gather_nd": lambda x: keras2.gather_nd(x, [[0, 1], [1, 2]]),
+    "gather_nd": lambda x: keras2.gather_nd(x, jnp.array([[0, 1], [1, 2]])),
     "boolean_mask": lambda x: keras2.boolean_mask(x, [True, False, True], 1),
     "svd": lambda x: keras2.svd(x, compute_uv=False),
     "scatter_nd": lambda x: keras2.scatter_nd([[0], [2]], x[0, :2], (4, 4)),

@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import jax
 import keras
 import numpy as np
 
@@ -33,7 +34,7 @@ class Computed(keras.Operation):
         """
         left = iter(tensors)
         args, kwargs = keras.tree.map_structure(
-            lambda x: next(left) if x == _TENSOR else x, self.arguments
+            lambda x: next(left) if _is_tensor(x) else x, self.arguments
         )
         return _functions[self.function](*args, **kwargs)
 
@@ -66,4 +67,9 @@ def of_tensors(function: F) -> F:
 def _without_tensors(leaf):
     if isinstance(leaf, keras.KerasTensor):
         return _TENSOR
-    return leaf.tolist() if isinstance(leaf, np.ndarray) else leaf
+    known = isinstance(leaf, np.ndarray | np.generic | jax.Array)
+    return np.asarray(leaf).tolist() if known else leaf
+
+
+def _is_tensor(leaf):
+    return isinstance(leaf, str) and leaf == _TENSOR
