@@ -57,6 +57,11 @@ class Script:
         self.read_in_tapes: set[cst.CSTNode] = set()
         # Classes that need a generator of random numbers.
         self.drawing: set[cst.ClassDef] = set()
+        # Functions that JAX traces, as far as is seen.
+        self.traced: set[cst.CSTNode] = set()
+        # Methods whose generator functions draw from, and these functions.
+        self.lending: set[cst.FunctionDef] = set()
+        self.borrowing: set[cst.FunctionDef] = set()
         # Names of imports that nothing uses any more.
         self.unused: set[str] = set()
         # Functions that are given to Lambda layers.

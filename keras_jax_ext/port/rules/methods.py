@@ -3,7 +3,7 @@
 import re
 
 from keras_jax_ext.port.resolve import dotted, made_by
-from keras_jax_ext.port.rules import given, places
+from keras_jax_ext.port.rules import given, places, variables
 from keras_jax_ext.port.rules.kinds import base_kind, may_be_model
 from keras_jax_ext.port.rules.operations import keyword, tidy
 from keras_jax_ext.port.script import Script
@@ -343,4 +343,6 @@ _HANDLERS = {
     "as_list": _as_list,
     "add_weight": _add_weight,
     "minimize": _minimize,
+    "read_value": variables.read,
+    "value": variables.read,
 }

@@ -75,6 +75,7 @@ def mark(script: Script) -> None:
             continue
         seen.add(function)
         _Walker(script, tensors, finder).function(function)
+    script.traced |= seen
 
 
 class _Compiled(cst.CSTVisitor):
