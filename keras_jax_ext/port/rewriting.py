@@ -193,7 +193,7 @@ class Rewriter(cst.CSTTransformer):
         return self.results.rewrite(original, method_now)
 
     def _has_datasets(self) -> bool:
-        return "tf.data" in self.script.module.code
+        return "tf.data" in self.script.text
 
     def leave_Subscript(self, original: Any, updated: Any) -> Any:
         return rates.entry(self.script, original, updated)

@@ -35,6 +35,8 @@ class Script:
     def __init__(self, text: str) -> None:
         self.wrapper = MetadataWrapper(cst.parse_module(text))
         self.module = self.wrapper.module
+        # `module.code` would be written anew each time.
+        self.text = self.module.code
         self.names = Names(self.wrapper)
         self.findings: list[Finding] = []
         # Modules that were written, and the names they have here.

@@ -297,7 +297,7 @@ def _add_computed(script, node, updated, args):
 
 def _next(script, node, updated):
     """`generator.next()`, unless the script has such a method."""
-    if updated.args or "def next(" in script.module.code:
+    if updated.args or "def next(" in script.text:
         return updated
     script.done(node, "`next`")
     return cst.Call(cst.Name("next"), [cst.Arg(updated.func.value)])
@@ -315,7 +315,7 @@ def _init(script, node, updated):
 
 def _initial_state(script, node, updated):
     """Of a recurrent layer: it takes the size of a batch now."""
-    if re.search(r"def get_initial_state\b", script.module.code):
+    if re.search(r"def get_initial_state\b", script.text):
         return updated
     names = [a.keyword.value if a.keyword else "inputs" for a in updated.args]
     given = dict(zip(names, updated.args, strict=True))

@@ -234,7 +234,7 @@ def _is_variable(script: Script, node: cst.BaseExpression) -> bool:
         return True
     if isinstance(node, cst.Attribute):  # of an object of some class here
         made = rf"self\.{node.attr.value}\s*=\s*[\w.]*({_CONSTRUCTORS})\("
-        return re.search(made, script.module.code) is not None
+        return re.search(made, script.text) is not None
     if not isinstance(node, cst.Name):
         return False
     looped = [
