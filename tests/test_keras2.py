@@ -869,3 +869,30 @@ def test_metrics_have_the_names_of_keras_2():
         model.compile("sgd", "mse", metrics=keras2.metrics(given))
         logs = model.test_on_batch(X[:, :2], X[:, :1] > 0, return_dict=True)
         assert sorted(logs) == sorted(["loss", *wanted])
+
+
+def test_functions_of_a_method_draw_from_the_generator_of_its_layer():
+    def noise(x):
+        seed = keras2.layer_seed()
+        return keras.random.normal(keras.ops.shape(x), seed=seed)
+
+    class Noisy(kje.Model):
+        def __init__(self):
+            super().__init__()
+            self.seed_generator = keras.random.SeedGenerator(1)
+            self.dense = keras.layers.Dense(1)
+
+        @keras2.draws
+        def call(self, x):
+            return self.dense(x) + noise(x)
+
+    model = Noisy()
+    model.compile("sgd", "mse")
+    x = np.ones((4, 1), "float32")
+    model.fit(x, x, verbose=0)
+    assert not np.allclose(model(x), model(x))
+    assert not np.allclose(model.predict(x), model.predict(x))
+    assert keras2.layer_seed() is None
+    with pytest.raises(TypeError):
+        model.call()
+    assert keras2.layer_seed() is None

@@ -105,7 +105,7 @@ from keras_jax_ext.keras2.labels import (
     losses,
     metrics,
 )
-from keras_jax_ext.keras2.lambdas import Lambda, layer_seed, seeded
+from keras_jax_ext.keras2.lambdas import Lambda, draws, layer_seed, seeded
 from keras_jax_ext.keras2.masked import (
     masked_mean,
     masked_sum,
@@ -192,6 +192,7 @@ __all__ = [
     "decode_image",
     "depth_to_space",
     "depthwise_conv2d",
+    "draws",
     "ensure_shape",
     "fill",
     "flip_left_right",

@@ -1,9 +1,14 @@
-"""`Lambda` layers whose functions draw random numbers."""
+"""Layers whose functions draw random numbers."""
 
+import contextlib
+import functools
 import threading
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import keras
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class _Seeds(threading.local):
@@ -17,7 +22,7 @@ _seeds = _Seeds()
 
 
 def layer_seed() -> Any:
-    """The seed generator of the `Lambda` layer that runs.
+    """The seed generator of the `Lambda` layer, or of `draws`, that runs.
 
     Example:
 
@@ -32,6 +37,50 @@ def layer_seed() -> Any:
         Keras's global one is used then.
     """
     return _seeds.held[-1] if _seeds.held else None
+
+
+def draws(method: F) -> F:
+    """A method of a layer or model that calls functions which draw.
+
+    Example:
+
+    ```python
+    def noise(x):
+        return keras.random.normal(x.shape, seed=kje.keras2.layer_seed())
+
+    class Noisy(keras.layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.seed_generator = keras.random.SeedGenerator()
+
+        @kje.keras2.draws
+        def call(self, x):
+            return x + noise(x)
+    ```
+
+    Args:
+        method: Method of a class with a `seed_generator`, which `layer_seed()`
+            returns while it runs.
+
+    Returns:
+        The method, wrapped.
+    """
+
+    @functools.wraps(method)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with _drawing_from(self.seed_generator):
+            return method(self, *args, **kwargs)
+
+    return call  # type: ignore[return-value]
+
+
+@contextlib.contextmanager
+def _drawing_from(generator):
+    _seeds.held.append(generator)
+    try:
+        yield
+    finally:
+        _seeds.held.pop()
 
 
 _known: dict[int, keras.random.SeedGenerator] = {}
@@ -93,8 +142,5 @@ class Lambda(keras.layers.Lambda):
             mask: As Keras.
             training: As Keras.
         """
-        _seeds.held.append(self.seed_generator)
-        try:
+        with _drawing_from(self.seed_generator):
             return super().call(inputs, mask=mask, training=training)
-        finally:
-            _seeds.held.pop()

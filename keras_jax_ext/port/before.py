@@ -48,7 +48,7 @@ def _is_new(script: Script, used: "_Used") -> bool:
     shown = (
         any(".".join(name.split(".")[:2]) in new for name in used.names)
         or "keras_jax_ext" in used.roots
-        or _BACKEND.search(script.module.code) is not None
+        or _BACKEND.search(script.text) is not None
     )
     return shown and all(map(_is_there, used.names))
 
@@ -116,7 +116,7 @@ class _Used(cst.CSTVisitor):
 
 def earlier(script: Script) -> list[Finding] | None:
     """What an earlier run has left; `None` if there was none."""
-    text = script.module.code
+    text = script.text
     if FIRST not in text:
         return None
     found = []

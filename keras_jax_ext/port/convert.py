@@ -9,7 +9,7 @@ from keras_jax_ext.port.findings import TODO, Finding, Ported
 from keras_jax_ext.port.importing import Imports
 from keras_jax_ext.port.own_names import freed
 from keras_jax_ext.port.rewriting import Rewriter
-from keras_jax_ext.port.rules import symbolic, traced, unseen
+from keras_jax_ext.port.rules import draws, symbolic, traced, unseen
 from keras_jax_ext.port.script import Script
 from keras_jax_ext.port.tape_ends import ended
 
@@ -58,6 +58,7 @@ def _rewritten(script: Script) -> str:
     unseen.mark(script)
     traced.mark(script)
     symbolic.mark(script)
+    draws.mark(script)
     module = Rewriter(script).run()
     code = Imports(script, module).run().code
     ast.parse(code)

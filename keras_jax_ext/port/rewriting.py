@@ -9,6 +9,7 @@ from keras_jax_ext.port.rules import (
     calling,
     compiled,
     compiling,
+    draws,
     freezing,
     imports,
     methods,
@@ -146,8 +147,8 @@ class Rewriter(cst.CSTTransformer):
             updated = calling.constructed(self.script, original, updated)
             updated = rates.asked(self.script, original, updated)
             return self._method(original, updated)
-        updated = training.seeded(script, original, updated, name)
-        updated = training.initializer(script, original, updated, name)
+        updated = draws.seeded(script, original, updated, name)
+        updated = draws.initializer(script, original, updated, name)
         updated = variables.as_arrays(script, original, updated, name)
         for rule in (tensorflow.rewrite, operations.rewrite):
             done = rule(script, original, updated, name)
@@ -192,7 +193,7 @@ class Rewriter(cst.CSTTransformer):
         return self.results.rewrite(original, method_now)
 
     def _has_datasets(self) -> bool:
-        return "tf.data" in self.script.module.code
+        return "tf.data" in self.script.text
 
     def leave_Subscript(self, original: Any, updated: Any) -> Any:
         return rates.entry(self.script, original, updated)
@@ -242,6 +243,7 @@ class Rewriter(cst.CSTTransformer):
 
     def leave_FunctionDef(self, original: Any, updated: Any) -> Any:
         updated = training.method(self.script, original, updated)
+        updated = draws.lent(self.script, original, updated)
         return self._commented(original, updated)
 
     def leave_ClassDef(self, original: Any, updated: Any) -> Any:

@@ -35,6 +35,8 @@ class Script:
     def __init__(self, text: str) -> None:
         self.wrapper = MetadataWrapper(cst.parse_module(text))
         self.module = self.wrapper.module
+        # `module.code` would be written anew each time.
+        self.text = self.module.code
         self.names = Names(self.wrapper)
         self.findings: list[Finding] = []
         # Modules that were written, and the names they have here.
@@ -57,6 +59,11 @@ class Script:
         self.read_in_tapes: set[cst.CSTNode] = set()
         # Classes that need a generator of random numbers.
         self.drawing: set[cst.ClassDef] = set()
+        # Functions that JAX traces, as far as is seen.
+        self.traced: set[cst.CSTNode] = set()
+        # Methods whose generator functions draw from, and these functions.
+        self.lending: set[cst.FunctionDef] = set()
+        self.borrowing: set[cst.FunctionDef] = set()
         # Names of imports that nothing uses any more.
         self.unused: set[str] = set()
         # Functions that are given to Lambda layers.

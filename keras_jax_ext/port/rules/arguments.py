@@ -135,7 +135,7 @@ def _decay(script, node, args, name):
     if text in ("0", "0.", "0.0"):
         script.done(node, "`decay=0` is left out")
         return args
-    if any(each in script.code(script.module) for each in _RATE_CALLBACKS):
+    if any(each in script.text for each in _RATE_CALLBACKS):
         script.differs(
             node,
             "`decay=` is left out: a schedule cannot be set by callbacks",

@@ -95,7 +95,7 @@ def _loss(script, arg):
 
 def _is_own(script: Script, owner: cst.BaseExpression) -> bool:
     """Whether it may be a `compile` that the script defines."""
-    if not re.search(r"\bdef compile\(", script.module.code):
+    if not re.search(r"\bdef compile\(", script.text):
         return False
     if script.code(owner).startswith("super("):
         return False

@@ -67,5 +67,5 @@ def _is_of_keras(script: Script, owner: cst.BaseExpression) -> bool:
 
 def _is_own(script: Script, attr: str) -> bool:
     """Whether the script gives its objects an attribute of that name."""
-    text = script.code(script.module)
+    text = script.text
     return bool(re.search(rf"def {attr}\b|\.{attr}\s*=[^=]", text))

@@ -88,7 +88,7 @@ def _kernel(script, node, args) -> list[cst.Arg]:
 def _has_two_sizes(script, args) -> bool:
     if len(args) < 3 or any(a.keyword or a.star for a in args[:3]):
         return False
-    if not _OF_KERAS.search(script.module.code):
+    if not _OF_KERAS.search(script.text):
         return False  # `tf.keras` began with Keras 2
     second, third = args[1].value, args[2].value
     same = script.code(second) == script.code(third)
@@ -100,7 +100,7 @@ def _has_two_sizes(script, args) -> bool:
 def _is_of_keras1(script, node) -> bool:
     gone = {"init", "subsample", "bias", "border_mode", "W_regularizer"}
     keys = {a.keyword.value for a in node.args if a.keyword}
-    code = _COMMENT.sub("", script.module.code)
+    code = _COMMENT.sub("", script.text)
     return bool(keys & gone) or bool(_SHOWN.search(code))
 
 

@@ -155,7 +155,7 @@ def is_unbuilt(script: Script, node: cst.Call) -> bool:
         if isinstance(script.names.value(each), cst.Call)
     ]
     last = max((line for line in made if line < here), default=here)
-    between = script.module.code.splitlines()[last : here - 1]
+    between = script.text.splitlines()[last : here - 1]
     uses = re.compile(_BUILDS.format(re.escape(name.value)))
     return not any(uses.search(line) for line in between)
 

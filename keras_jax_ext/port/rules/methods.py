@@ -3,7 +3,7 @@
 import re
 
 from keras_jax_ext.port.resolve import dotted, made_by
-from keras_jax_ext.port.rules import given, places
+from keras_jax_ext.port.rules import given, places, variables
 from keras_jax_ext.port.rules.kinds import base_kind, may_be_model
 from keras_jax_ext.port.rules.operations import keyword, tidy
 from keras_jax_ext.port.script import Script
@@ -297,7 +297,7 @@ def _add_computed(script, node, updated, args):
 
 def _next(script, node, updated):
     """`generator.next()`, unless the script has such a method."""
-    if updated.args or "def next(" in script.module.code:
+    if updated.args or "def next(" in script.text:
         return updated
     script.done(node, "`next`")
     return cst.Call(cst.Name("next"), [cst.Arg(updated.func.value)])
@@ -315,7 +315,7 @@ def _init(script, node, updated):
 
 def _initial_state(script, node, updated):
     """Of a recurrent layer: it takes the size of a batch now."""
-    if re.search(r"def get_initial_state\b", script.module.code):
+    if re.search(r"def get_initial_state\b", script.text):
         return updated
     names = [a.keyword.value if a.keyword else "inputs" for a in updated.args]
     given = dict(zip(names, updated.args, strict=True))
@@ -343,4 +343,6 @@ _HANDLERS = {
     "as_list": _as_list,
     "add_weight": _add_weight,
     "minimize": _minimize,
+    "read_value": variables.read,
+    "value": variables.read,
 }

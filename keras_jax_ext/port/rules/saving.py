@@ -111,7 +111,7 @@ class Files:
         """A file with a Lambda layer is read if it is the script's own."""
         script = self._script
         own = self._key(path) in self.models
-        if not (loads and own and "Lambda" in script.module.code):
+        if not (loads and own and "Lambda" in script.text):
             return args
         if self.unreadable:
             return self._restored(node, args)

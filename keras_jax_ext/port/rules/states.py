@@ -54,4 +54,4 @@ def _call_around(script: Script, node: cst.Call) -> cst.Call | None:
 
 
 def _keeps(script: Script) -> bool:
-    return bool(re.search(r"\bstateful\s*=\s*True", script.module.code))
+    return bool(re.search(r"\bstateful\s*=\s*True", script.text))

@@ -49,7 +49,7 @@ def _is_emptied(script: Script, body: cst.CSTNode, name: str) -> bool:
         return False
     owner = script.within(body, cst.FunctionDef) or script.module
     last = script.names.places[owner].end.line
-    lines = script.module.code.splitlines()[:last]
+    lines = script.text.splitlines()[:last]
     behind = "\n".join(lines[script.names.places[body].end.line :])
     first = re.search(use, behind)
     return first is None or bool(empty.match(behind, first.start()))

@@ -186,6 +186,8 @@ def _is_traced(script: Script, node: cst.CSTNode) -> bool:
             "test_step",
         ):
             return True
+        if each in script.traced:
+            return True
     return False
 
 

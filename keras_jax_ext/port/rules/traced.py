@@ -62,7 +62,7 @@ _LOOP_RECIPE = "write the loop in Python, and `keras.ops.stack` its results"
 
 def mark(script: Script) -> None:
     """Refuse what asks for values where only shapes are known."""
-    text = script.module.code
+    text = script.text
     compiles = bool(_COMPILING.search(text)) and not _EAGERLY.search(text)
     if not compiles and not _LOOPING.search(text):
         return
@@ -75,6 +75,7 @@ def mark(script: Script) -> None:
             continue
         seen.add(function)
         _Walker(script, tensors, finder).function(function)
+    script.traced |= seen
 
 
 class _Compiled(cst.CSTVisitor):

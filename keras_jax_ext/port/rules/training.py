@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from keras_jax_ext.port.rules import compiled, hooks, variables
-from keras_jax_ext.port.rules.arguments import value_of, without
+from keras_jax_ext.port.rules.arguments import without
 from keras_jax_ext.port.rules.kinds import base_kind
 from keras_jax_ext.port.rules.operations import keyword, tidy
 from keras_jax_ext.port.script import Script
@@ -12,18 +12,6 @@ from keras_jax_ext.port.script import Script
 import libcst as cst
 
 STEPS = ("train_step", "test_step")
-_DRAWS = (
-    "tensorflow.random.normal",
-    "tensorflow.random.uniform",
-    "tensorflow.random.truncated_normal",
-    "tensorflow.random.shuffle",
-    "tensorflow.random.categorical",
-    "tensorflow.nn.dropout",
-    "keras.backend.dropout",
-    "keras.backend.random_normal",
-    "keras.backend.random_uniform",
-    "keras.backend.truncated_normal",
-)
 SEEDS = "seed_generator"
 
 
@@ -93,97 +81,6 @@ def resets(
         return updated
     script.done(node.name, "`reset_state`")
     return updated.with_changes(name=cst.Name("reset_state"))
-
-
-def seeded(
-    script: Script, node: cst.Call, updated: cst.Call, name: str
-) -> cst.Call:
-    """Random numbers of a layer come from a generator of its own."""
-    if name not in _DRAWS:
-        return updated
-    before, given = updated, value_of(list(updated.args), "seed")
-    if given is not None:
-        kept = without(list(updated.args), "seed")
-        updated = updated.with_changes(args=tidy(kept))
-    owner = class_of(script, node)
-    method = _method(script, node)
-    if owner is not None and isinstance(method, cst.FunctionDef):
-        if method.name.value in ("__init__", "build"):
-            return before
-        if (
-            not method.params.params
-            or method.params.params[0].name.value != "self"
-        ):
-            script.todo(node, "it draws without `self`", "give it a seed")
-            return updated
-        script.drawing.add(owner)
-        seed = cst.parse_expression(f"self.{SEEDS}")
-    elif _in_lambda_layer(script, node):
-        name = script.target("keras_jax_ext.keras2.layer_seed")
-        seed = cst.parse_expression(f"{name}()")
-    elif given is not None and script.code(given) != "None":
-        # An integer would give the same numbers in each call.
-        name = script.target("keras_jax_ext.keras2.seeded")
-        seed = cst.parse_expression(f"{name}({script.code(given)})")
-    else:
-        return updated
-    return updated.with_changes(
-        args=tidy([*updated.args, keyword("seed", seed)])
-    )
-
-
-def initializer(
-    script: Script, node: cst.Call, updated: cst.Call, name: str
-) -> cst.Call:
-    """`tf.random_normal_initializer()` draws anew for each weight.
-
-    Keras's own initializers of no seed give equal shapes equal values, in
-    Keras 2, too.
-    """
-    parent = script.names.parents.get(node)
-    called = isinstance(parent, cst.Call) and parent.func is node
-    of_tensorflow = script.code(node.func).endswith(
-        ("normal_initializer", "uniform_initializer")
-    )
-    by_place = sum(a.keyword is None for a in updated.args)
-    if name not in _INITIALIZERS or called or not of_tensorflow or by_place > 2:
-        return updated
-    if value_of(list(updated.args), "seed") is not None:
-        return updated
-    made = f"{script.target('keras.random.SeedGenerator')}()"
-    seed = keyword("seed", cst.parse_expression(made))
-    return updated.with_changes(args=tidy([*updated.args, seed]))
-
-
-_INITIALIZERS = (
-    "keras.initializers.RandomNormal",
-    "keras.initializers.RandomUniform",
-)
-
-
-def _method(script: Script, node: cst.CSTNode) -> cst.CSTNode | None:
-    """The method that a node is in; functions within it see its `self`."""
-    found = None
-    for each in script.names.up(node):
-        if isinstance(each, cst.ClassDef):
-            break
-        if isinstance(each, cst.FunctionDef):
-            found = each
-    return found
-
-
-def _in_lambda_layer(script: Script, node: cst.CSTNode) -> bool:
-    """Whether a function is given to a `Lambda` layer."""
-    function = script.within(node, (cst.FunctionDef, cst.Lambda))
-    if isinstance(function, cst.Lambda):
-        call = script.within(function, cst.Call)
-        return (
-            isinstance(call, cst.Call)
-            and script.names.quiet(call.func) == "keras.layers.Lambda"
-        )
-    if not isinstance(function, cst.FunctionDef):
-        return False
-    return function.name.value in script.lambdas
 
 
 def step(

@@ -179,6 +179,20 @@ def valued(script: Script, old: cst.Arg, new: cst.Arg) -> cst.Arg:
     return _as_array(script, new)
 
 
+def read(
+    script: Script, node: cst.Call, updated: cst.Call
+) -> cst.BaseExpression:
+    """`v.read_value()` and `v.value()`, which is an attribute now."""
+    assert isinstance(node.func, cst.Attribute)
+    method, owner = node.func.attr.value, node.func.value
+    if node.args or (method == "value" and not _is_variable(script, owner)):
+        return updated
+    if not script.of_tensorflow:
+        return updated
+    script.done(node, "`value`")
+    return updated.func.with_changes(attr=cst.Name("value"))
+
+
 def _as_array(script: Script, arg: cst.Arg) -> cst.Arg:
     tensor = cst.parse_expression(script.target("keras.ops.convert_to_tensor"))
     return arg.with_changes(value=cst.Call(tensor, [cst.Arg(arg.value)]))
@@ -220,7 +234,7 @@ def _is_variable(script: Script, node: cst.BaseExpression) -> bool:
         return True
     if isinstance(node, cst.Attribute):  # of an object of some class here
         made = rf"self\.{node.attr.value}\s*=\s*[\w.]*({_CONSTRUCTORS})\("
-        return re.search(made, script.module.code) is not None
+        return re.search(made, script.text) is not None
     if not isinstance(node, cst.Name):
         return False
     looped = [

@@ -25,7 +25,7 @@ def in_order(
     script: Script, node: cst.ClassDef, updated: cst.ClassDef
 ) -> cst.ClassDef:
     """A class whose weights Keras 3 would list in another order."""
-    text = script.code(script.module)
+    text = script.text
     kind = base_kind(script, node)
     if kind not in ("model", "layer") or not _BY_PLACE.search(text):
         return updated

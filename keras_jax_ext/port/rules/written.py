@@ -13,7 +13,7 @@ _ENDED = re.compile(r"\.(hdf5|ckpt)\b[\"']")
 
 def check_listed(script: Script, node: cst.Call) -> None:
     """Refuse to look for checkpoints by an ending that they had."""
-    if "ModelCheckpoint" not in script.module.code or not (
+    if "ModelCheckpoint" not in script.text or not (
         script.code(node.func).endswith(_LISTING)
     ):
         return
@@ -27,7 +27,7 @@ def check_listed(script: Script, node: cst.Call) -> None:
 
 def check_column(script: Script, node: cst.Subscript) -> None:
     """Refuse to read `"lr"` of a table, where `CSVLogger` writes one."""
-    if "CSVLogger" in script.module.code:
+    if "CSVLogger" in script.text:
         script.todo(
             node,
             '`"lr"` may be a column of `CSVLogger`, `"learning_rate"` now',
