@@ -88,7 +88,7 @@ def test_what_is_behind_the_rows_of_a_block_is_not_read(monkeypatch):
     made.clear()
     model = make()
     outputs = model.predict(X, batch_size=100, verbose=0)
-    np.testing.assert_allclose(outputs, model(X), rtol=1e-5)
+    np.testing.assert_allclose(outputs, model(X), rtol=1e-4, atol=1e-5)
     assert np.isfinite(model.evaluate(X, Y, batch_size=100, verbose=0))
     assert made
 
