@@ -104,7 +104,7 @@ def seeded(
     owner = class_of(script, node)
     method = _method(script, node)
     if owner is not None and isinstance(method, cst.FunctionDef):
-        if method.name.value in ("__init__", "build"):
+        if method.name.value in _MADE_IN:
             return before
         if (
             not method.params.params
